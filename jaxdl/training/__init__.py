@@ -1,0 +1,67 @@
+"""How a model is trained: a loss of sums, one pure step, one loop.
+
+Start with `step.py`, the contract: `sum_gradients(loss_fn)` gives sums that merge, `make_step` divides once and
+updates, `jit_step` compiles, `fit` feeds it, logs, evaluates, checkpoints and resumes. Nothing here knows a model.
+"""
+
+from jaxdl.training.callbacks import Callback, EarlyStopping, TensorBoard
+from jaxdl.training.checkpoint import Checkpointer, CheckpointError, CheckpointWarning, Restored
+from jaxdl.training.compiled import CompiledStep, jit_step
+from jaxdl.training.evaluate import evaluate, predict
+from jaxdl.training.fit import Data, NonFiniteLoss, fit
+from jaxdl.training.history import History
+from jaxdl.training.metrics import Mean, Metric, merge_metrics
+from jaxdl.training.monitor import averaged_params, parameter_average, record_gradient_norm, report_optimizer
+from jaxdl.training.step import (
+    Batch,
+    EvalFn,
+    GradFn,
+    LossFn,
+    Step,
+    Sums,
+    TrainState,
+    accumulate,
+    all_reduce,
+    init_state,
+    make_step,
+    sum_gradients,
+)
+from jaxdl.training.supervised import supervised
+
+__all__ = [
+    "Batch",
+    "Callback",
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpointer",
+    "CompiledStep",
+    "Data",
+    "EarlyStopping",
+    "EvalFn",
+    "GradFn",
+    "History",
+    "LossFn",
+    "Mean",
+    "Metric",
+    "NonFiniteLoss",
+    "Restored",
+    "Step",
+    "Sums",
+    "TensorBoard",
+    "TrainState",
+    "accumulate",
+    "all_reduce",
+    "averaged_params",
+    "evaluate",
+    "fit",
+    "init_state",
+    "jit_step",
+    "make_step",
+    "merge_metrics",
+    "parameter_average",
+    "predict",
+    "record_gradient_norm",
+    "report_optimizer",
+    "sum_gradients",
+    "supervised",
+]

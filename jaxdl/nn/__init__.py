@@ -1,0 +1,24 @@
+"""Layers and the functions around them: losses and scores per example, initialisers, tables of shapes and sizes.
+
+Models are Flax Linen modules. Losses and scores return one figure per example; `jaxdl.training.Mean` sums them.
+"""
+
+from jaxdl.nn.initializers import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
+from jaxdl.nn.inspection import LayerShape, layer_shapes, parameter_count, parameter_table
+from jaxdl.nn.losses import cross_entropy
+from jaxdl.nn.mlp import MLP
+from jaxdl.nn.scores import accuracy
+
+__all__ = [
+    "MLP",
+    "LayerShape",
+    "accuracy",
+    "cross_entropy",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "layer_shapes",
+    "parameter_count",
+    "parameter_table",
+    "xavier_normal",
+    "xavier_uniform",
+]

@@ -1,0 +1,47 @@
+"""Losses, one figure per example; `jaxdl.training.Mean.of(loss, mask)` makes the sums that training needs."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
+    """Cross-entropy of the softmax of `logits` with labels, in nats (D2L 4.1), by a stable log-sum-exp.
+
+    Args:
+      logits: `[..., classes]`, floating; below float32 they are taken to float32.
+      labels: integer classes `[...]`, or probabilities `[..., classes]` that sum to 1.
+      label_smoothing: share of the label that is spread evenly over all classes (Szegedy et al., 2016, section 7).
+
+    Returns:
+      `[...]`, float32 or float64.
+
+    Raises:
+      ValueError: if the shapes or dtypes do not fit, or `label_smoothing` is not in [0, 1].
+
+    Note: an integer label outside `[0, classes)` gives NaN; it is never taken for another class.
+
+    >>> cross_entropy(jnp.log(jnp.array([[0.1, 0.3, 0.6]])), jnp.array([0])).round(4)
+    Array([2.3026], dtype=float32)
+    """
+    if logits.ndim == 0 or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits: expected floating [..., classes], got {logits.dtype}{list(logits.shape)}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: expected a number in [0, 1], got {label_smoothing}")
+    classes = logits.shape[-1]
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        if labels.shape != logits.shape[:-1]:
+            raise ValueError(f"labels: expected integers of shape {list(logits.shape[:-1])}, got {list(labels.shape)}")
+        if label_smoothing == 0:
+            indices = jnp.where(labels < 0, classes, labels)[..., None]  # JAX would count a negative one from the end
+            picked = jnp.take_along_axis(logits, indices, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
+            return jax.nn.logsumexp(logits, axis=-1) - picked
+        probabilities = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
+    elif jnp.issubdtype(labels.dtype, jnp.floating):
+        if labels.shape != logits.shape:
+            raise ValueError(f"labels: expected probabilities of shape {list(logits.shape)}, got {list(labels.shape)}")
+        probabilities = labels.astype(logits.dtype)
+    else:
+        raise ValueError(f"labels: expected integers or floating probabilities, got {labels.dtype}")
+    return optax.softmax_cross_entropy(logits, (1 - label_smoothing) * probabilities + label_smoothing / classes)

@@ -1,0 +1,83 @@
+"""Cross-entropy and accuracy against hand-computed values, float64 NumPy and PyTorch's conventions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from jaxdl.nn import accuracy, cross_entropy
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(size=(4, 3, 5)) * 3
+LABELS = RNG.integers(0, 5, (4, 3))
+
+
+def test_the_books_example():
+    probabilities = jnp.array([[0.1, 0.3, 0.6], [0.3, 0.2, 0.5]])
+    loss = cross_entropy(jnp.log(probabilities), jnp.array([0, 2]))
+    assert float(loss.mean()) == pytest.approx(1.497866, abs=5e-7)  # D2L 4.4
+    np.testing.assert_array_equal(accuracy(probabilities, jnp.array([0, 2])), [0, 1])
+
+
+def test_against_scipy_in_float64(x64):
+    want = -np.take_along_axis(log_softmax(LOGITS, -1), LABELS[..., None], -1)[..., 0]
+    np.testing.assert_allclose(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)), want, rtol=1e-13)
+    soft = RNG.dirichlet(np.ones(5), (4, 3))
+    want = -(soft * log_softmax(LOGITS, -1)).sum(-1)
+    np.testing.assert_allclose(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(soft)), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 1.0])
+def test_label_smoothing_is_a_mixture_with_the_uniform_label(x64, smoothing):
+    mixed = (1 - smoothing) * np.eye(5)[LABELS] + smoothing / 5
+    want = -(mixed * log_softmax(LOGITS, -1)).sum(-1)
+    for labels in (jnp.asarray(LABELS), jnp.asarray(np.eye(5)[LABELS])):
+        loss = cross_entropy(jnp.asarray(LOGITS), labels, label_smoothing=smoothing)
+        np.testing.assert_allclose(loss, want, rtol=1e-13)
+
+
+def test_the_gradient_is_softmax_minus_label(x64):
+    gradient = jax.grad(lambda z: cross_entropy(z, jnp.asarray(LABELS)).sum())(jnp.asarray(LOGITS))
+    np.testing.assert_allclose(gradient, np.exp(log_softmax(LOGITS, -1)) - np.eye(5)[LABELS], atol=1e-14)
+
+
+def test_large_logits_do_not_overflow_and_half_precision_is_summed_in_float32():
+    loss = cross_entropy(jnp.array([[1e4, 0.0], [0.0, 1e4]]), jnp.array([0, 0]))
+    np.testing.assert_array_equal(loss, [0, 1e4])
+    loss = cross_entropy(jnp.array([[3.0, 1.0]], jnp.float16), jnp.array([1]))
+    assert loss.dtype == jnp.float32
+    assert float(loss[0]) == pytest.approx(2.126928, abs=1e-5)
+
+
+def test_a_label_that_is_no_class_is_nan_not_another_class():
+    loss = cross_entropy(jnp.zeros((3, 4)), jnp.array([-1, 4, 0]))
+    np.testing.assert_array_equal(jnp.isnan(loss), [True, True, False])
+
+
+def test_accuracy_takes_the_first_of_equal_scores_and_works_on_no_examples():
+    np.testing.assert_array_equal(accuracy(jnp.zeros((2, 3)), jnp.array([0, 1])), [1, 0])
+    assert accuracy(jnp.zeros((0, 3)), jnp.zeros(0, jnp.int32)).shape == (0,)
+    assert cross_entropy(jnp.zeros((0, 3)), jnp.zeros(0, jnp.int32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("function", "logits", "labels", "message"),
+    [
+        (cross_entropy, jnp.zeros((2, 3), jnp.int32), jnp.zeros(2, jnp.int32), "logits: expected floating"),
+        (cross_entropy, jnp.zeros(()), jnp.zeros((), jnp.int32), "logits: expected floating"),
+        (cross_entropy, jnp.zeros((2, 3)), jnp.zeros((2, 1), jnp.int32), r"labels: expected integers of shape \[2\]"),
+        (cross_entropy, jnp.zeros((2, 3)), jnp.zeros(2), r"labels: expected probabilities of shape \[2, 3\]"),
+        (cross_entropy, jnp.zeros((2, 3)), jnp.zeros(2, bool), "labels: expected integers or floating"),
+        (accuracy, jnp.zeros((2, 3)), jnp.zeros(3, jnp.int32), "labels: expected the shape of logits"),
+        (accuracy, jnp.zeros((2, 3)), jnp.zeros(2), "labels: expected integers, got float32"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_named(function, logits, labels, message):
+    with pytest.raises(ValueError, match=message):
+        function(logits, labels)
+
+
+def test_label_smoothing_is_a_share():
+    with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\], got 1.5"):
+        cross_entropy(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32), label_smoothing=1.5)

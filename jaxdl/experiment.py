@@ -1,0 +1,174 @@
+"""The flags that every training script shares, how they become a compiled step, and a run that leaves a record."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import jax.numpy as jnp
+
+from jaxdl.training import (
+    Checkpointer,
+    CompiledStep,
+    Data,
+    EvalFn,
+    GradFn,
+    History,
+    Step,
+    TensorBoard,
+    TrainState,
+    accumulate,
+    fit,
+    jit_step,
+)
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Flags of a training script; a script extends it with its own fields and defaults."""
+
+    data: str = "digits"
+    """Data set; the default is embedded and needs no network."""
+    train_split: str = "train"
+    """What to train on, in TFDS notation, such as "train[:80%]"."""
+    eval_split: str = "test"
+    """What to evaluate on."""
+    epochs: int = 10
+    """Passes over the training data."""
+    batch_size: int = 128
+    """Examples a step, over all devices and micro-batches."""
+    learning_rate: float = 1e-3
+    """Of the optimiser."""
+    seed: int = 0
+    """Of the initial parameters, dropout and the order of the data."""
+    strategy: Literal["single", "pmap", "shard"] = "single"
+    """One device, or data parallel over all by pmap or by sharded jit."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the computation; parameters stay float32."""
+    accumulate: int = 1
+    """Micro-batches that a batch is split into, to save memory."""
+    checkpoint_dir: Path | None = None
+    """Where checkpoints go; default: inside the run's folder."""
+    resume: bool = False
+    """Go on from the newest checkpoint in --checkpoint-dir."""
+    plot: Path | None = None
+    """Where the learning curve goes; default: inside the run's folder."""
+    log_dir: Path | None = None
+    """Write TensorBoard scalars here."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate: {self.accumulate} micro-batches do not divide a batch of {self.batch_size}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate: expected a positive number, got {self.learning_rate}")
+        if self.resume and self.checkpoint_dir is None:
+            raise ValueError("resume: expected checkpoint_dir to say which run to resume")
+
+
+def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = None) -> ConfigT:
+    """Reads a script's flags; `--help` explains every field, an unknown flag is an error.
+
+    Args:
+      config_class: a dataclass, usually one that extends `RunConfig`.
+      arguments: instead of the command line's.
+
+    Raises:
+      SystemExit: on `--help`, or with status 2 and a message when a flag or a value is wrong.
+    """
+    try:
+        import tyro
+    except ImportError as error:
+        raise ImportError("the example scripts need tyro: pip install 'jaxdl[examples]'") from error
+    try:
+        return tyro.cli(config_class, args=arguments)
+    except ValueError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def compute_dtype(config: RunConfig) -> Any:
+    """The dtype of the computation that `--precision` names, for the `dtype` of a Linen module.
+
+    Raises:
+      ValueError: for float16, whose loss scaling does not exist yet.
+    """
+    if config.precision == "float16":
+        raise ValueError("precision: float16 needs loss scaling, which does not exist yet; use bfloat16")
+    return jnp.dtype(config.precision)
+
+
+def wrap_gradients(grad_fn: GradFn, config: RunConfig) -> GradFn:
+    """Puts around a `GradFn` what `--accumulate` asks for."""
+    return accumulate(grad_fn, config.accumulate)
+
+
+def compile_step(step: Step, config: RunConfig, *, steps_per_call: int = 1) -> CompiledStep:
+    """Compiles a step for the devices that `--strategy` names.
+
+    Raises:
+      ValueError: if the strategy does not exist yet.
+    """
+    if config.strategy != "single":
+        raise ValueError(f"strategy: {config.strategy!r} does not exist yet; use 'single'")
+    return jit_step(step, steps_per_call=steps_per_call)
+
+
+def run(
+    name: str,
+    config: RunConfig,
+    compiled_step: CompiledStep,
+    state: TrainState,
+    data: Data,
+    *,
+    eval_fn: EvalFn | None = None,
+    eval_data: Data | None = None,
+    progress: bool = True,
+) -> tuple[TrainState, History]:
+    """Trains with `fit` as the flags say and leaves a record: checkpoints, `history.csv` and the learning curve.
+
+    They go to the folder `runs/NAME_DATE_TIME`, except where `--checkpoint-dir` and `--plot` say otherwise; the
+    last row and the places of the files are printed.
+
+    Args:
+      name: of the script.
+      config: its flags.
+      compiled_step: from `compile_step`.
+      state: from `init_state`.
+      data: to train on.
+      eval_fn: as in `fit`.
+      eval_data: as in `fit`.
+      progress: as in `fit`.
+
+    Returns:
+      The state after the last step, and the history.
+    """
+    folder = Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
+    checkpoints = config.checkpoint_dir or folder / "checkpoints"
+    folder.mkdir(parents=True)
+    tensorboard = [TensorBoard(config.log_dir)] if config.log_dir else []
+    with Checkpointer(checkpoints) as checkpointer:
+        state, history = fit(
+            compiled_step,
+            state,
+            data,
+            epochs=config.epochs,
+            eval_fn=eval_fn,
+            eval_data=eval_data,
+            callbacks=tensorboard,
+            checkpointer=checkpointer,
+            resume=config.resume,
+            progress=progress,
+        )
+    for writer in tensorboard:
+        writer.close()
+    curve = config.plot or folder / "curve.png"
+    history.plot(curve, title=f"{name}: {config.data}")
+    history.to_csv(folder / "history.csv")
+    print(History(history.rows[-1:]).table())
+    print(f"learning curve: {curve}\nhistory: {folder / 'history.csv'}\ncheckpoints: {checkpoints}")
+    return state, history

@@ -1,0 +1,151 @@
+"""Data sets by name."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.data.downloads import download as download_file
+from jaxdl.data.errors import DatasetUnavailable
+from jaxdl.data.image_files import read_cifar10, read_digits, read_mnist
+from jaxdl.data.splits import parse_split
+
+
+class RemoteFile(NamedTuple):
+    """A published file: its path below the data directory, its address and its checksum."""
+
+    path: str
+    url: str
+    md5: str
+
+
+class Dataset(NamedTuple):
+    """The files that each split needs, and the function that reads them: `(split, files) -> arrays`."""
+
+    files: Mapping[str, Sequence[RemoteFile]]
+    read: Callable[[str, Sequence[Path]], dict[str, np.ndarray]]
+
+
+def _mnist_files(name: str, address: str, md5s: Mapping[str, tuple[str, str]]) -> dict[str, list[RemoteFile]]:
+    return {
+        split: [
+            RemoteFile(f"{name}/{file}", f"{address}{file}", md5)
+            for file, md5 in zip(
+                (f"{stem}-images-idx3-ubyte.gz", f"{stem}-labels-idx1-ubyte.gz"), md5s[split], strict=True
+            )
+        ]
+        for split, stem in (("train", "train"), ("test", "t10k"))
+    }
+
+
+_CIFAR10 = RemoteFile(
+    "cifar10/cifar-10-binary.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    "c32a1d4ab5d03f1284b67883e8d87530",
+)
+_DATASETS = {
+    "digits": Dataset({"train": (), "test": ()}, read_digits),
+    "mnist": Dataset(
+        _mnist_files(
+            "mnist",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            {
+                "train": ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749a09fcbcd1e9432"),
+                "test": ("9fb629c4189551a2d022fa330f9573f3", "ec29112dd5afa0611ce80d1b7f02629c"),
+            },
+        ),
+        read_mnist,
+    ),
+    "fashion_mnist": Dataset(
+        _mnist_files(
+            "fashion_mnist",
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            {
+                "train": ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe"),
+                "test": ("bef4ecab320f06d8554ea6380940ec79", "bb300cfdad3c16e7a12a480ee83cd310"),
+            },
+        ),
+        read_mnist,
+    ),
+    "cifar10": Dataset({"train": (_CIFAR10,), "test": (_CIFAR10,)}, read_cifar10),
+}
+
+
+def list_datasets() -> list[str]:
+    """The names that `load` knows."""
+    return sorted(_DATASETS)
+
+
+def data_dir(directory: str | PathLike[str] | None = None) -> Path:
+    """The folder of the data sets: `directory`, else the variable `JAXDL_DATA`, else the user's cache folder.
+
+    Args:
+      directory: a folder of your own; "~" is your home.
+
+    Returns:
+      The folder, which need not exist. The cache folder is `jaxdl` in `XDG_CACHE_HOME`, by default `~/.cache`.
+    """
+    if chosen := directory or os.environ.get("JAXDL_DATA"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "jaxdl"
+
+
+def load(
+    name: str, split: str = "train", *, directory: str | PathLike[str] | None = None, download: bool = True
+) -> dict[str, np.ndarray]:
+    """Loads a data set, or a part of it, into memory.
+
+    Files that are in the data directory already are used as they are; only the missing ones that the splits need are
+    downloaded. An uncompressed file beside (the same name without ".gz") serves as well.
+
+    Args:
+      name: one of `list_datasets()`.
+      split: "train" or "test", with slices and sums as in TensorFlow Datasets: `"train[:80%]"`, `"test[8000:]"`,
+        `"test[-100:]"`, `"train[:10%]+test"`. Percentages round to the nearest example; beyond the ends counts as in
+        Python.
+      directory: the data directory; see `data_dir`.
+      download: whether missing files may be downloaded.
+
+    Returns:
+      `image`, float32 `[examples, height, width, channels]` in [0, 1], and `label`, int32 `[examples]`:
+
+      | name            | train  | test   | image       |
+      |-----------------|--------|--------|-------------|
+      | `digits`        | 1,437  | 360    | 8 x 8 x 1   |
+      | `mnist`         | 60,000 | 10,000 | 28 x 28 x 1 |
+      | `fashion_mnist` | 60,000 | 10,000 | 28 x 28 x 1 |
+      | `cifar10`       | 50,000 | 10,000 | 32 x 32 x 3 |
+
+    Raises:
+      ValueError: if the name or the split is unknown, or the slice malformed.
+      DatasetUnavailable: if a file is missing and cannot or may not be downloaded.
+      DataError: if a file is malformed.
+      ImportError: if "digits" is asked for without scikit-learn.
+    """
+    if name not in _DATASETS:
+        raise ValueError(f"name: expected one of {', '.join(list_datasets())}, got {name!r}")
+    dataset, terms = _DATASETS[name], parse_split(split)
+    for term in terms:
+        if term.split not in dataset.files:
+            raise ValueError(f"split: expected one of {', '.join(dataset.files)} for {name!r}, got {term.split!r}")
+    folder, arrays = data_dir(directory), {}
+    for used in dict.fromkeys(term.split for term in terms):
+        arrays[used] = dataset.read(used, [_obtain(file, folder, download) for file in dataset.files[used]])
+    parts = []
+    for term in terms:
+        num_examples = len(next(iter(arrays[term.split].values())))
+        parts.append({key: array[term.resolve(num_examples)] for key, array in arrays[term.split].items()})
+    return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _obtain(file: RemoteFile, folder: Path, download: bool) -> Path:
+    path = folder / file.path
+    for present in (path, path.with_suffix("")):
+        if present.is_file():
+            return present
+    if not download:
+        raise DatasetUnavailable(f"{path} is not there, and download=False", file.url, path)
+    return download_file(file.url, path, file.md5)

@@ -6,6 +6,7 @@ batch to state and metrics. The rooms load when they are first used, so `import 
 - `jaxdl.data`: where batches come from.
 - `jaxdl.nn`: layers, losses, scores, initialisers.
 - `jaxdl.training`: the training contract, `fit`, evaluation, checkpoints.
+- `jaxdl.parallel`: one device to many: pmap, sharded jit.
 - `jaxdl.vision`: image models.
 - `jaxdl.experiment`: the common flags of the example scripts.
 - `jaxdl.plotting`: curves.
@@ -15,10 +16,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdl import data, experiment, nn, plotting, training, vision
+    from jaxdl import data, experiment, nn, parallel, plotting, training, vision
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "data", "experiment", "nn", "plotting", "training", "vision"]
+__all__ = ["__version__", "data", "experiment", "nn", "parallel", "plotting", "training", "vision"]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,8 +53,14 @@ def jit_step(step: Step, *, steps_per_call: int = 1) -> CompiledStep:
 
 
 def place_state(state: TrainState, placement: Any) -> TrainState:
-    """Copies a state to a device or sharding, strongly typed, so that the second call finds the types of the first."""
-    return jax.tree.map(lambda x: jax.device_put(_strongly_typed(x), placement, may_alias=False), state)
+    """Copies a state, strongly typed, so that the second call finds the types of the first.
+
+    Args:
+      state: of arrays or numbers.
+      placement: a device or sharding, or one for each leaf.
+    """
+    # device_put alone may share a buffer with its argument, also where may_alias=False asks it not to.
+    return jax.device_put(jax.tree.map(lambda x: jnp.copy(_strongly_typed(x)), state), placement)
 
 
 def scan_steps(step: Step, steps_per_call: int) -> Step:

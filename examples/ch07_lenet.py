@@ -57,11 +57,8 @@ def main(config: Config) -> dict[str, float]:
         loss=lambda logits, batch: nn.cross_entropy(logits, batch["label"]),
         scores={"accuracy": lambda logits, batch: nn.accuracy(logits, batch["label"])},
     )
-    grad_fn = experiment.wrap_gradients(training.sum_gradients(loss_fn), config)
-    step = experiment.compile_step(training.make_step(grad_fn, optimizer), config)
-    state = training.init_state(
-        lambda key: model.init(key, train_arrays["image"][:1]), optimizer, jax.random.key(config.seed)
-    )
+    step = experiment.compile_step(experiment.make_step(loss_fn, optimizer, config), config)
+    state = experiment.init_state(lambda key: model.init(key, train_arrays["image"][:1]), optimizer, config)
     print(nn.parameter_table({"params": state.params}))
     _, history = experiment.run("ch07_lenet", config, step, state, train_data, eval_fn=eval_fn, eval_data=eval_data)
     return history.rows[-1]

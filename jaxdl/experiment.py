@@ -1,13 +1,17 @@
 """The flags that every training script shares, how they become a compiled step, and a run that leaves a record."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import jax
 import jax.numpy as jnp
+import optax
 
+from jaxdl import training
+from jaxdl.parallel import make_mesh, pmap_step, shard_step
 from jaxdl.training import (
     Checkpointer,
     CompiledStep,
@@ -15,12 +19,18 @@ from jaxdl.training import (
     EvalFn,
     GradFn,
     History,
+    LossFn,
     Step,
     TensorBoard,
     TrainState,
     accumulate,
+    all_reduce,
     fit,
     jit_step,
+    loss_scaling,
+    scaled_sum_gradients,
+    sum_gradients,
+    with_loss_scale,
 )
 
 ConfigT = TypeVar("ConfigT")
@@ -92,29 +102,38 @@ def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = N
 
 
 def compute_dtype(config: RunConfig) -> Any:
-    """The dtype of the computation that `--precision` names, for the `dtype` of a Linen module.
-
-    Raises:
-      ValueError: for float16, whose loss scaling does not exist yet.
-    """
-    if config.precision == "float16":
-        raise ValueError("precision: float16 needs loss scaling, which does not exist yet; use bfloat16")
+    """The dtype of the computation that `--precision` names, for the `dtype` of a Linen module."""
     return jnp.dtype(config.precision)
 
 
-def wrap_gradients(grad_fn: GradFn, config: RunConfig) -> GradFn:
-    """Puts around a `GradFn` what `--accumulate` asks for."""
-    return accumulate(grad_fn, config.accumulate)
+def init_state(
+    init: Callable[[jax.Array], Mapping[str, Any]], optimizer: optax.GradientTransformation, config: RunConfig
+) -> TrainState:
+    """`jaxdl.training.init_state` with the key of `--seed`, and a loss scale if `--precision` is float16."""
+    state = training.init_state(init, optimizer, jax.random.key(config.seed))
+    return with_loss_scale(state) if config.precision == "float16" else state
+
+
+def make_gradients(loss_fn: LossFn, config: RunConfig) -> GradFn:
+    """The gradients of a loss as `--precision`, `--accumulate` and `--strategy` ask for them."""
+    grad_fn = scaled_sum_gradients(loss_fn) if config.precision == "float16" else sum_gradients(loss_fn)
+    grad_fn = accumulate(grad_fn, config.accumulate)
+    return all_reduce(grad_fn, "data") if config.strategy == "pmap" else grad_fn
+
+
+def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, config: RunConfig) -> Step:
+    """The step of a model with one loss: its gradients, the optimiser, and loss scaling for float16."""
+    half = config.precision == "float16"
+    step = training.make_step(make_gradients(loss_fn, config), optimizer, skip_nonfinite=half)
+    return loss_scaling(step) if half else step
 
 
 def compile_step(step: Step, config: RunConfig, *, steps_per_call: int = 1) -> CompiledStep:
-    """Compiles a step for the devices that `--strategy` names.
-
-    Raises:
-      ValueError: if the strategy does not exist yet.
-    """
-    if config.strategy != "single":
-        raise ValueError(f"strategy: {config.strategy!r} does not exist yet; use 'single'")
+    """Compiles a step for the devices that `--strategy` names: the first, or data parallel over all."""
+    if config.strategy == "pmap":
+        return pmap_step(step, axis_name="data", steps_per_call=steps_per_call)
+    if config.strategy == "shard":
+        return shard_step(step, make_mesh({"data": -1}), steps_per_call=steps_per_call)
     return jit_step(step, steps_per_call=steps_per_call)
 
 
@@ -149,7 +168,9 @@ def run(
     """
     folder = Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
     checkpoints = config.checkpoint_dir or folder / "checkpoints"
-    folder.mkdir(parents=True)
+    curve = config.plot or folder / "curve.png"
+    for needed in (folder, curve.parent):  # before the training, not after it
+        needed.mkdir(parents=True, exist_ok=True)
     tensorboard = [TensorBoard(config.log_dir)] if config.log_dir else []
     with Checkpointer(checkpoints) as checkpointer:
         state, history = fit(
@@ -166,7 +187,6 @@ def run(
         )
     for writer in tensorboard:
         writer.close()
-    curve = config.plot or folder / "curve.png"
     history.plot(curve, title=f"{name}: {config.data}")
     history.to_csv(folder / "history.csv")
     print(History(history.rows[-1:]).table())

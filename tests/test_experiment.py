@@ -7,7 +7,7 @@ import sys
 import jax.numpy as jnp
 import optax
 import pytest
-from problems import ListData, loss_fn, make_batch, make_state
+from problems import ListData, largest_gap, loss_fn, make_batch, make_params, make_state
 
 from jaxdl import experiment
 from jaxdl.training import make_step, sum_gradients
@@ -50,16 +50,33 @@ def test_contradictions_fail_at_construction(fields, message):
         experiment.RunConfig(**fields)
 
 
-@pytest.mark.parametrize("strategy", ["pmap", "shard"])
-def test_a_strategy_that_does_not_exist_yet_raises(strategy):
-    with pytest.raises(ValueError, match=f"'{strategy}' does not exist yet"):
-        experiment.compile_step(STEP, experiment.RunConfig(strategy=strategy))
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_strategy_takes_the_same_step(x64, accumulate):
+    optimizer = optax.adam(0.1)
+    ends = {}
+    for strategy in ("single", "pmap", "shard"):
+        config = experiment.RunConfig(strategy=strategy, accumulate=accumulate)
+        compiled = experiment.compile_step(experiment.make_step(loss_fn, optimizer, config), config)
+        state = experiment.init_state(lambda key: {"params": make_params()}, optimizer, config)
+        ends[strategy], metrics = compiled(compiled.place_state(state), compiled.place_batch(make_batch()))
+        assert set(metrics) == {"loss", "accuracy"}
+    assert largest_gap(ends["pmap"].params, ends["single"].params) < 1e-12
+    assert largest_gap(ends["shard"].params, ends["single"].params) < 1e-12
 
 
-def test_precision_names_the_dtype():
+def test_precision_names_the_dtype_and_float16_scales_the_loss():
     assert experiment.compute_dtype(experiment.RunConfig(precision="bfloat16")) == jnp.bfloat16
-    with pytest.raises(ValueError, match="float16 needs loss scaling"):
-        experiment.compute_dtype(experiment.RunConfig(precision="float16"))
+    config, optimizer = experiment.RunConfig(precision="float16"), optax.sgd(0.1)
+    assert experiment.compute_dtype(config) == jnp.float16
+    state = experiment.init_state(lambda key: {"params": make_params()}, optimizer, config)
+    step = experiment.make_step(loss_fn, optimizer, config)
+    state, metrics = step(state, make_batch())
+    assert {"skipped", "loss_scale"} < set(metrics)
+    config = experiment.RunConfig()
+    plain = experiment.init_state(lambda key: {"params": make_params()}, optimizer, config)
+    want, _ = experiment.make_step(loss_fn, optimizer, config)(plain, make_batch())
+    assert largest_gap(state.params, want.params) < 1e-6
+    assert "loss_scale" not in want.model_state
 
 
 def test_a_run_leaves_its_record_and_resumes(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ from jaxdl.training.compiled import CompiledStep, jit_step
 from jaxdl.training.evaluate import evaluate, predict
 from jaxdl.training.fit import Data, NonFiniteLoss, fit
 from jaxdl.training.history import History
+from jaxdl.training.loss_scaling import loss_scaling, scaled_sum_gradients, with_loss_scale
 from jaxdl.training.metrics import Mean, Metric, merge_metrics
 from jaxdl.training.monitor import averaged_params, parameter_average, record_gradient_norm, report_optimizer
 from jaxdl.training.step import (
@@ -56,12 +57,15 @@ __all__ = [
     "fit",
     "init_state",
     "jit_step",
+    "loss_scaling",
     "make_step",
     "merge_metrics",
     "parameter_average",
     "predict",
     "record_gradient_norm",
     "report_optimizer",
+    "scaled_sum_gradients",
     "sum_gradients",
     "supervised",
+    "with_loss_scale",
 ]

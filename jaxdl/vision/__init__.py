@@ -4,5 +4,6 @@
 """
 
 from jaxdl.vision.lenet import LeNet
+from jaxdl.vision.resnet import ResidualBlock, ResNet, resnet18, resnet34
 
-__all__ = ["LeNet"]
+__all__ = ["LeNet", "ResNet", "ResidualBlock", "resnet18", "resnet34"]

@@ -16,7 +16,7 @@ from jaxdl.training.compiled import place_state, scan_steps
 
 
 def pmap_step(
-    step: Step, *, axis_name: str = "data", steps_per_call: int = 1, devices: Sequence[jax.Device] | None = None
+    step: Step, *, axis_name: str = "data", steps_per_call: int = 1, devices: Sequence[Any] | None = None
 ) -> CompiledStep:
     """Compiles a step for several devices, the state replicated and the batch split.
 

@@ -89,7 +89,7 @@ class ShardingRules:
         if pattern is not None:
             used, axes = {pattern}, self.params[pattern]
         else:
-            used = {axis for axis in logical if axis in self.logical}
+            used = {axis for axis in logical if axis is not None and axis in self.logical}
             axes = tuple(self.logical.get(axis) if axis is not None else None for axis in logical)
         if len(axes) > len(shape):
             raise ValueError(f"rules: {pattern!r} gives {len(axes)} axes, but {name} has shape {list(shape)}")

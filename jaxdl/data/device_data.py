@@ -1,6 +1,7 @@
 """Batches gathered on the device, for arrays that fit there."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -49,16 +50,55 @@ class DeviceData:
         """
         return map(self._gather, self._order.rows(epoch, start))
 
-    def chunks(self, epoch: int, start: int, size: int) -> Iterator[dict[str, jax.Array]]:
+    def chunks(self, epoch: int, start: int, size: int) -> Iterator["StackedBatches"]:
         """The same batches, `size` of them stacked: `[size, batch, ...]`; the last chunk may be shorter.
+
+        A stack is gathered where it is read, so a compiled scan over its rows gathers batch by batch.
 
         Raises:
           ValueError: as `batches`, or if `size` is less than 1.
         """
-        return map(self._gather, self._order.chunks(epoch, start, size))
+        stacks = self._order.chunks(epoch, start, size)
+        return (StackedBatches(self._arrays, _put_rows(rows), self._order.train) for rows in stacks)
 
     def _gather(self, rows: np.ndarray) -> dict[str, jax.Array]:
-        return _gather(self._arrays, jax.device_put(rows.astype(np.int32)), train=self._order.train)
+        return _gather(self._arrays, _put_rows(rows), train=self._order.train)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("arrays", "rows"), meta_fields=("train",))
+@dataclass(frozen=True)
+class StackedBatches(Mapping[str, jax.Array]):
+    """Several batches of a `DeviceData`, named arrays `[steps, batch, ...]` that are gathered when they are read.
+
+    Inside compiled code, `gather(rows[i])` is batch i alone: its examples go from the data to the arithmetic without
+    a stack in between. A pytree of the data's arrays and the row numbers.
+
+    Attributes:
+      arrays: of the whole data set.
+      rows: int32 `[steps, batch]`, the examples of each batch.
+      train: as in `DeviceData`.
+    """
+
+    arrays: dict[str, jax.Array]
+    rows: jax.Array
+    train: bool
+
+    def gather(self, rows: jax.Array) -> dict[str, jax.Array]:
+        """The examples `rows`, of any shape, as named arrays."""
+        return _gather(self.arrays, rows, train=self.train)
+
+    def __getitem__(self, name: str) -> jax.Array:
+        return self.gather(self.rows)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays if self.train else {**self.arrays, "mask": None})
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def _put_rows(rows: np.ndarray) -> jax.Array:
+    return jax.device_put(rows.astype(np.int32))
 
 
 def _put(name: str, array: Any) -> jax.Array:

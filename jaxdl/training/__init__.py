@@ -9,8 +9,10 @@ from jaxdl.training.checkpoint import Checkpointer, CheckpointError, CheckpointW
 from jaxdl.training.compiled import CompiledStep, jit_step
 from jaxdl.training.evaluate import evaluate, predict
 from jaxdl.training.fit import Data, NonFiniteLoss, fit
+from jaxdl.training.flops import count_flops
 from jaxdl.training.history import History
 from jaxdl.training.loss_scaling import loss_scaling, scaled_sum_gradients, with_loss_scale
+from jaxdl.training.memory import MemoryReport, memory_report
 from jaxdl.training.metrics import Mean, Metric, merge_metrics
 from jaxdl.training.monitor import averaged_params, parameter_average, record_gradient_norm, report_optimizer
 from jaxdl.training.step import (
@@ -43,6 +45,7 @@ __all__ = [
     "History",
     "LossFn",
     "Mean",
+    "MemoryReport",
     "Metric",
     "NonFiniteLoss",
     "Restored",
@@ -53,12 +56,14 @@ __all__ = [
     "accumulate",
     "all_reduce",
     "averaged_params",
+    "count_flops",
     "evaluate",
     "fit",
     "init_state",
     "jit_step",
     "loss_scaling",
     "make_step",
+    "memory_report",
     "merge_metrics",
     "parameter_average",
     "predict",

@@ -25,7 +25,7 @@ class CompiledStep:
     steps_per_call: int
     place_state: Callable[[TrainState], TrainState]
     place_batch: Callable[[Batch], Batch]
-    call: Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+    call: jax.stages.Wrapped  # the jitted function: `call.lower(state, batch).compile()` for what XLA made of it
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Runs `steps_per_call` steps."""
@@ -38,7 +38,8 @@ def jit_step(step: Step, *, steps_per_call: int = 1) -> CompiledStep:
     Args:
       step: from `make_step`.
       steps_per_call: how many steps one compiled call scans over. Small models spend more time in dispatch than in
-        arithmetic; a scan pays for it once.
+        arithmetic; a scan pays for it once. (On a CPU keep 1 for convolutions: inside a scan XLA runs them several
+        times slower.)
 
     Raises:
       ValueError: at the first call, if the step changes the structure, a shape or a dtype of the state.
@@ -47,7 +48,7 @@ def jit_step(step: Step, *, steps_per_call: int = 1) -> CompiledStep:
     return CompiledStep(
         steps_per_call=steps_per_call,
         place_state=lambda state: place_state(state, device),
-        place_batch=lambda batch: jax.device_put(dict(batch), device),
+        place_batch=lambda batch: jax.device_put(batch if hasattr(batch, "gather") else dict(batch), device),
         call=jax.jit(scan_steps(step, steps_per_call), donate_argnums=0),
     )
 
@@ -81,7 +82,9 @@ def scan_steps(step: Step, steps_per_call: int) -> Step:
         state, metrics = checked_step(state, batch)
         return state, jax.tree.map(lambda x: jnp.asarray(x)[None], metrics)
 
-    def many_steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+    def many_steps(state: TrainState, batches: Any) -> tuple[TrainState, Metrics]:
+        if hasattr(batches, "gather"):  # a stack of row numbers: each batch is gathered when its turn comes
+            return jax.lax.scan(lambda state, rows: checked_step(state, batches.gather(rows)), state, batches.rows)
         return jax.lax.scan(checked_step, state, dict(batches))
 
     return one_step if steps_per_call == 1 else many_steps

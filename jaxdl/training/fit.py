@@ -25,7 +25,8 @@ class Data(Protocol):
 
     Its position is `(epoch, batch)`, so resuming needs no pickled iterator. All batches of a `Data` have the same
     shapes; once yielded, a batch is not written to. A `Data` may also offer `chunks(epoch, start, size)`, stacks
-    `[n, batch, ...]` of up to `size` batches, where it can make them faster than `fit` stacks batches.
+    `[n, batch, ...]` of up to `size` batches, where it can make them faster than `fit` stacks batches. A stack may be a
+    mapping with `rows` `[n, batch]` and `gather(rows) -> batch`, to be gathered inside the compiled scan.
     """
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -189,10 +190,11 @@ class _Run:
 
     def train(self, batch: Batch, at_most: int, bar: Progress) -> None:
         """One call of the compiled step, of no more than `at_most` steps."""
-        stacked = self.compiled_step.steps_per_call > 1
-        if stacked:
-            batch = {name: x[:at_most] for name, x in batch.items()}
-        steps, examples = np.shape(next(iter(batch.values())))[:2] if stacked else (1, len(next(iter(batch.values()))))
+        first: Any = getattr(batch, "rows", None)  # reading an array of a stack of rows would gather it
+        first = next(iter(batch.values())) if first is None else first
+        steps, examples = first.shape[:2] if self.compiled_step.steps_per_call > 1 else (1, first.shape[0])
+        if steps > at_most:
+            steps, batch = at_most, {name: x[:at_most] for name, x in batch.items()}
         self.throughput.start_call(self.state)
         self.state, metrics = self.compiled_step(self.state, self.compiled_step.place_batch(batch))
         self.throughput.examples += steps * examples

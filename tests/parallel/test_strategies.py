@@ -1,5 +1,8 @@
 """Every strategy computes what one device computes."""
 
+from functools import partial
+from typing import Any
+
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -209,3 +212,101 @@ def test_fit_and_exact_evaluation_are_the_same_under_every_strategy(tmp_path, wi
         for a, b in zip(rows["single"], rows[name], strict=True):
             for key in ("train_loss", "train_accuracy", "eval_loss", "eval_accuracy"):
                 assert a[key] == pytest.approx(b[key], rel=1e-12), key
+
+
+class AttentionBlock(linen.Module):
+    """Pre-norm attention over the real tokens, then two dense layers: the shape of a transformer block."""
+
+    @linen.compact
+    def __call__(self, x, real, train=False):
+        h = linen.LayerNorm()(x)
+        query, key, value = (linen.Dense(8, name=name)(h) for name in ("query", "key", "value"))
+        scores = jnp.where(real[:, None, :], query @ key.swapaxes(1, 2) / 8**0.5, -1e9)
+        x = x + linen.Dense(8, name="out")(jax.nn.softmax(scores) @ value)
+        return x + linen.Dense(8, name="down")(linen.gelu(linen.Dense(16, name="up")(linen.LayerNorm()(x))))
+
+
+class Stack(linen.Module):
+    """Four such blocks and a head on the mean of the real tokens."""
+
+    remat: Any = "none"
+
+    @linen.compact
+    def __call__(self, tokens, train=False):
+        real = tokens[..., 0] > 0
+        x = nn.RepeatedBlocks(AttentionBlock(), num_blocks=4, remat=self.remat)(linen.Dense(8)(tokens), real)
+        return linen.Dense(3)((x * real[..., None]).sum(1) / real.sum(1, keepdims=True))
+
+
+def test_a_transformer_like_stack_under_every_strategy_and_remat(x64):
+    optimizer = optax.sgd(0.5, momentum=0.9)
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 6, 32)  # uneven: padded tokens are 0, and whole examples are masked
+    batch = {
+        "tokens": (1 + rng.random((32, 5, 4))) * (np.arange(5) < lengths[:, None])[..., None],
+        "label": rng.integers(0, 3, 32).astype(np.int32),
+        "mask": (rng.random(32) < np.linspace(0.1, 1, 32)).astype(np.float64),
+    }
+    variables = Stack().init(jax.random.key(0), batch["tokens"][:1])
+    variables = jax.tree.map(lambda p: p.astype(jnp.float64), variables)
+    state = training.init_state(lambda key: variables, optimizer, jax.random.key(0))
+    tensor = {"up/kernel": (None, None, "model"), "down/kernel": (None, "model", None)}
+    names = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+
+    def end(strategy, remat="none", num_micro_batches=1):
+        model_loss, _ = training.supervised(
+            Stack(remat), "tokens", loss=lambda logits, batch: nn.cross_entropy(logits, batch["label"]), scores={}
+        )
+        grad_fn = training.accumulate(training.sum_gradients(model_loss), num_micro_batches)
+        return run(strategies(tensor)[strategy](grad_fn, optimizer), state, batch, steps=1)[0].params
+
+    want = end("single")
+    combinations = [
+        ("single", "full", 1),
+        ("single", "sqrt", 4),
+        ("single", names, 1),
+        ("pmap", "sqrt", 2),
+        ("data parallel", names, 1),
+        ("fully sharded", "full", 2),
+        ("tensor", "none", 1),
+        ("fully sharded and tensor", "sqrt", 1),
+    ]
+    for combination in combinations:
+        assert largest_gap(end(*combination), want) < 1e-12, combination
+    assert largest_gap(want, state.params) > 1e-3
+
+
+class NormalisedBlock(linen.Module):
+    """A residual block with batch normalisation."""
+
+    axis_name: str | None = None
+
+    @linen.compact
+    def __call__(self, images, train=False):
+        norm = partial(nn.BatchNorm, axis_name=self.axis_name)
+        x = linen.relu(norm()(linen.Conv(4, (3, 3), use_bias=False)(images), train))
+        x = linen.relu(x + norm()(linen.Conv(4, (3, 3), use_bias=False)(x), train))
+        return linen.Dense(3)(x.mean((1, 2)))
+
+
+@pytest.mark.parametrize("name", ["pmap", "data parallel", "fully sharded"])
+def test_synchronised_batch_norm_is_that_of_the_whole_batch(x64, name):
+    optimizer = optax.sgd(0.5, momentum=0.9)
+    rng = np.random.default_rng(0)
+    batch = {"image": rng.normal(size=(16, 6, 6, 2)), "label": rng.integers(0, 3, 16).astype(np.int32)}
+    variables = NormalisedBlock().init(jax.random.key(0), batch["image"][:1])
+    variables = jax.tree.map(lambda p: p.astype(jnp.float64), variables)
+    state = training.init_state(lambda key: variables, optimizer, jax.random.key(0))
+
+    def end(strategy):
+        model_loss, _ = training.supervised(
+            NormalisedBlock("data" if strategy == "pmap" else None),
+            "image",
+            loss=lambda logits, batch: nn.cross_entropy(logits, batch["label"]),
+            scores={},
+        )
+        return run(strategies({})[strategy](training.sum_gradients(model_loss), optimizer), state, batch, steps=2)[0]
+
+    got, want = end(name), end("single")
+    assert largest_gap((got.params, got.model_state), (want.params, want.model_state)) < 1e-12
+    assert largest_gap(want.model_state, state.model_state) > 0.1

@@ -60,6 +60,13 @@ def test_fit_is_the_plain_loop(compiled, length):
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(start))
 
 
+def test_batches_gathered_inside_the_scan_are_those_gathered_before_it():
+    data = DeviceData({name: np.asarray(x) for name, x in make_batch(0, 50).items()}, 8, train=True)
+    one, many = (fit(step, make_state(OPTIMIZER), data, steps=10, progress=False)[0] for step in (ONE, FOUR))
+    assert largest_gap(one.params, many.params) < 1e-6
+    assert one.step == many.step == 10  # six batches an epoch: stacks of 4, 2, 4 and none left over
+
+
 def test_rows_and_evaluations_come_when_asked():
     data, eval_data = ListData(BATCHES), DeviceData({k: v[:13] for k, v in BATCHES[0].items()}, 4, train=False)
     _, history = fit(
@@ -97,7 +104,8 @@ def test_nothing_compiles_after_the_first_epoch(compilations):
     def count(state, history):
         seen.append(len(compilations))
 
-    fit(FOUR, make_state(OPTIMIZER), data, epochs=3, callbacks=[count], progress=False)
+    fresh = jit_step(STEP, steps_per_call=4)
+    fit(fresh, make_state(OPTIMIZER), data, epochs=3, callbacks=[count], progress=False)
     assert seen[0] > 0
     assert seen[0] == seen[2]
 

@@ -13,6 +13,7 @@ from jaxdl.data.archives import extract_archive
 from jaxdl.data.datasets import data_dir, list_datasets, load
 from jaxdl.data.device_data import DeviceData
 from jaxdl.data.errors import DataError, DatasetUnavailable
+from jaxdl.data.folds import k_fold
 from jaxdl.data.grain_pipeline import pipeline
 from jaxdl.data.host_data import HostData
 from jaxdl.data.idx import read_idx
@@ -25,6 +26,7 @@ __all__ = [
     "HostData",
     "data_dir",
     "extract_archive",
+    "k_fold",
     "list_datasets",
     "load",
     "pipeline",

@@ -6,7 +6,7 @@ Models are Flax Linen modules. Losses and scores return one figure per example; 
 from jaxdl.nn.batch_norm import BatchNorm, batch_norm
 from jaxdl.nn.initializers import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
 from jaxdl.nn.inspection import LayerShape, layer_shapes, parameter_count, parameter_table
-from jaxdl.nn.losses import cross_entropy
+from jaxdl.nn.losses import cross_entropy, huber_loss
 from jaxdl.nn.mlp import MLP
 from jaxdl.nn.repeated_blocks import RepeatedBlocks
 from jaxdl.nn.scores import accuracy
@@ -19,6 +19,7 @@ __all__ = [
     "accuracy",
     "batch_norm",
     "cross_entropy",
+    "huber_loss",
     "kaiming_normal",
     "kaiming_uniform",
     "layer_shapes",

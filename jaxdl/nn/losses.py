@@ -45,3 +45,36 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
     else:
         raise ValueError(f"labels: expected integers or floating probabilities, got {labels.dtype}")
     return optax.softmax_cross_entropy(logits, (1 - label_smoothing) * probabilities + label_smoothing / classes)
+
+
+def huber_loss(predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0) -> jax.Array:
+    """Quadratic near the target, linear far from it, element by element (Huber, 1964).
+
+    `r^2 / 2` where `|r| = |predictions - targets| <= delta`, else `delta (|r| - delta / 2)`.
+
+    Args:
+      predictions: floating, any shape; below float32 they are taken to float32.
+      targets: of the same shape.
+      delta: where the line begins, in the unit of the targets.
+
+    Returns:
+      The shape of the predictions; sum or average over the axes that belong to one example.
+
+    Raises:
+      ValueError: if the shapes differ, the predictions are not floating, or `delta` is not positive.
+
+    Note: D2L 3.5's exercise (and PyTorch's `smooth_l1_loss`) is this divided by `delta`.
+
+    >>> huber_loss(jnp.array([0.5, 3.0]), jnp.zeros(2))
+    Array([0.125, 2.5  ], dtype=float32)
+    """
+    if not jnp.issubdtype(predictions.dtype, jnp.floating):
+        raise ValueError(f"predictions: expected a floating dtype, got {predictions.dtype}")
+    if targets.shape != predictions.shape:
+        raise ValueError(
+            f"targets: expected the shape of predictions {list(predictions.shape)}, got {list(targets.shape)}"
+        )
+    if not delta > 0:
+        raise ValueError(f"delta: expected a positive number, got {delta}")
+    dtype = jnp.promote_types(predictions.dtype, jnp.float32)
+    return optax.huber_loss(predictions.astype(dtype), targets.astype(dtype), delta)

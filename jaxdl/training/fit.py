@@ -89,8 +89,9 @@ def fit(
       The state after the last step, and the history.
 
     Raises:
-      ValueError: if the arguments contradict each other, the data is empty, the directory of a new run already holds
-        checkpoints, or a resumed run's data has another number of batches.
+      ValueError: if the arguments contradict each other, the data is empty or gives fewer batches than its length, the
+        directory of a new run already holds checkpoints, or a resumed run's data has another number of batches.
+      KeyError: if evaluation does not report the checkpointer's `best`.
       NonFiniteLoss: when the loss is NaN or infinite; no such state is checkpointed.
       SystemExit: 143, after a checkpoint, when the process receives SIGTERM.
     """
@@ -117,7 +118,8 @@ def fit(
     with sigterm_flag() as terminated, Progress(total, run.done, enabled=progress) as bar:
         try:
             while run.done < total and not run.stopped:
-                for batch in _batches_per_call(data, *divmod(run.done, per_epoch), compiled_step.steps_per_call):
+                (epoch, start), done = divmod(run.done, per_epoch), run.done
+                for batch in _batches_per_call(data, epoch, start, compiled_step.steps_per_call):
                     run.train(batch, total - run.done, bar)
                     finished = run.done >= total
                     evaluated = eval_fn is not None and (finished or run.due(eval_every))
@@ -132,6 +134,8 @@ def fit(
                         raise SystemExit(143)
                     if finished or run.stopped:
                         break
+                if run.done == done:
+                    raise ValueError(f"data: expected {per_epoch} batches in epoch {epoch}, got {start}")
         finally:
             if checkpointer is not None:
                 checkpointer.wait()
@@ -233,9 +237,11 @@ class _Run:
         """Saves if it is due, the row just made is the best so far, or nothing comes after."""
         checkpointer.check()
         metric, improved = None, False
-        if checkpointer.best is not None and self.history.rows and self.history.rows[-1]["step"] == self.step:
-            metric = self.history.rows[-1].get(checkpointer.best)
+        row = self.history.rows[-1] if self.history.rows else {}
+        evaluated = row.get("step") == self.step and any(name.startswith("eval_") for name in row)
+        if evaluated and checkpointer.best is not None:
             improved = self.history.best(checkpointer.best, checkpointer.best_mode)["step"] == self.step
+            metric = row[checkpointer.best]
         if not (last or improved or checkpointer.due(self.step, end_of_epoch=self.due(None))):
             return
         self.fetch()  # a loss that is not finite is found before it is saved

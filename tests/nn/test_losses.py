@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from jaxdl.nn import accuracy, cross_entropy
+from jaxdl.nn import accuracy, cross_entropy, huber_loss
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(4, 3, 5)) * 3
@@ -81,3 +81,26 @@ def test_wrong_shapes_and_dtypes_are_named(function, logits, labels, message):
 def test_label_smoothing_is_a_share():
     with pytest.raises(ValueError, match=r"label_smoothing: expected a number in \[0, 1\], got 1.5"):
         cross_entropy(jnp.zeros((1, 2)), jnp.zeros(1, jnp.int32), label_smoothing=1.5)
+
+
+def test_huber_is_its_formula(x64):
+    residuals, delta = np.linspace(-4, 4, 33), 1.5
+    want = np.where(abs(residuals) <= delta, residuals**2 / 2, delta * (abs(residuals) - delta / 2))
+    targets = RNG.normal(size=33)
+    np.testing.assert_allclose(huber_loss(jnp.asarray(targets + residuals), jnp.asarray(targets), delta=delta), want)
+    assert huber_loss(jnp.ones(2, jnp.bfloat16), jnp.zeros(2)).dtype == jnp.float32
+    slope = jax.grad(lambda r: huber_loss(r, jnp.zeros(()), delta=delta))(jnp.asarray(10.0))
+    assert float(slope) == delta  # an outlier pulls no harder than that
+
+
+@pytest.mark.parametrize(
+    ("arguments", "delta", "message"),
+    [
+        ((jnp.ones(3), jnp.ones((3, 1))), 1.0, r"targets: expected the shape of predictions \[3\], got \[3, 1\]"),
+        ((jnp.ones(3, jnp.int32), jnp.ones(3)), 1.0, "predictions: expected a floating dtype, got int32"),
+        ((jnp.ones(3), jnp.ones(3)), 0.0, "delta: expected a positive number, got 0.0"),
+    ],
+)
+def test_huber_refuses(arguments, delta, message):
+    with pytest.raises(ValueError, match=message):
+        huber_loss(*arguments, delta=delta)

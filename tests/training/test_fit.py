@@ -277,6 +277,25 @@ def test_data_without_batches_is_refused():
         fit(ONE, make_state(OPTIMIZER), ListData([]), epochs=1)
 
 
+def test_data_that_gives_less_than_its_length_is_refused_not_waited_for():
+    short = ListData(BATCHES)
+    short.batches = lambda epoch, start=0: iter(BATCHES[start:4])
+    with pytest.raises(ValueError, match="data: expected 6 batches in epoch 0, got 4"):
+        fit(ONE, make_state(OPTIMIZER), short, epochs=1, progress=False)
+
+
+def test_the_best_metric_is_asked_for_once_there_is_an_evaluation(tmp_path):
+    options = {"eval_fn": eval_fn, "eval_data": DeviceData(BATCHES[0], 16, train=False), "progress": False}
+    with Checkpointer(tmp_path / "a", best="eval_loss") as checkpointer:
+        fit(ONE, make_state(OPTIMIZER), ListData(BATCHES), epochs=1, log_every=2, checkpointer=checkpointer, **options)
+        assert checkpointer.restore_best(make_state(OPTIMIZER)).step == 6
+    with (
+        Checkpointer(tmp_path / "b", best="eval_los") as checkpointer,
+        pytest.raises(KeyError, match=r"no column 'eval_los' in the history; it has .*eval_loss"),
+    ):
+        fit(ONE, make_state(OPTIMIZER), ListData(BATCHES), epochs=1, checkpointer=checkpointer, **options)
+
+
 def test_zero_epochs_return_the_state_as_it_was():
     state, history = fit(ONE, make_state(OPTIMIZER), ListData(BATCHES), epochs=0, progress=False)
     assert largest_gap(state.params, make_params()) == 0

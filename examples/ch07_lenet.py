@@ -6,9 +6,9 @@
 
 The default trains on scikit-learn's 8 x 8 digits, resized to 28 x 28: 1,437 to train, 360 to evaluate. On two cores of
 an AMD EPYC it takes 10 to 15 s with compilation and ends at an accuracy of 0.989 (mean of seeds 0 to 4, standard
-deviation 0.004). The second command, on the 10,000 images of MNIST's test files, takes 10 s and reaches 0.980 (0.979 to
-0.981, three seeds). In bfloat16 the default ends at 0.986 and in float16 at 0.989 (means of three seeds; float32: 0.988).
-The book's recipe stays at chance on so little data.
+deviation 0.004). The second command, on the 10,000 images of MNIST's test files, takes 10 s and reaches 0.980 (0.979
+to 0.981, three seeds). In bfloat16 the default ends at 0.986, in float16 at 0.989 (means of three seeds; 0.988 in
+float32). The book's recipe stays at chance on so little data.
 """
 
 from dataclasses import dataclass

@@ -77,4 +77,4 @@ def huber_loss(predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0
     if not delta > 0:
         raise ValueError(f"delta: expected a positive number, got {delta}")
     dtype = jnp.promote_types(predictions.dtype, jnp.float32)
-    return optax.huber_loss(predictions.astype(dtype), targets.astype(dtype), delta)
+    return optax.huber_loss(predictions.astype(dtype), targets.astype(dtype), delta=delta)

@@ -52,7 +52,28 @@ def test_pmap_refuses_what_is_only_partly_reduced():
         sums, model_state = all_reduce(GRAD_FN, "data")(params, model_state, batch, key)
         return sums, {"seen": total}
 
+    def through_two_carries(params, model_state, batch, key):
+        def body(carry, x):
+            old, older = carry
+            return (jax.lax.psum(x, "data").sum() * 0 + x.sum(), older + old), None  # `older` differs from turn two on
+
+        (_, total), _ = jax.lax.scan(body, (0.0, 0.0), batch["x"])
+        sums, model_state = all_reduce(GRAD_FN, "data")(params, model_state, batch, key)
+        return sums, {"seen": total}
+
+    def a_device_number(params, model_state, batch, key):
+        sums, model_state = all_reduce(GRAD_FN, "data")(params, model_state, batch, key)
+        return sums, {"seen": model_state["seen"] + jax.lax.axis_index("data")}
+
+    def a_neighbours_value(params, model_state, batch, key):
+        sums, model_state = all_reduce(GRAD_FN, "data")(params, model_state, batch, key)
+        mine = batch["x"].sum()
+        return sums, {"seen": jax.lax.ppermute(mine, "data", [(i, (i + 1) % 8) for i in range(8)])}
+
     cases = [
+        (through_two_carries, r"\[0\].model_state\['seen'\]"),
+        (a_device_number, r"\[0\].model_state\['seen'\]"),
+        (a_neighbours_value, r"\[0\].model_state\['seen'\]"),
         (forgets_the_metric, r"\[1\]\['accuracy'\].total"),
         (forgets_the_model_state, r"\[0\].model_state\['seen'\]"),
         (inside_a_scan, r"\[0\].model_state\['seen'\]"),

@@ -53,6 +53,20 @@ def test_optimiser_state_follows_its_parameter():
     assert {found["opt_state/0/count"], found["step"], found["key"]} == {P()}
 
 
+def test_fully_sharded_takes_the_largest_axis_and_the_step_keeps_the_layout():
+    state = state_of(Annotated(logical=False), optax.sgd(0.1))
+    found = specs(state, ShardingRules(fully_sharded="data"))
+    assert found["params/Dense_0/kernel"] == P(None, "data")  # [8, 16]
+    assert found["params/Dense_1/kernel"] == P("data", None)  # [16, 8]
+
+    def resetting(state, batch):  # its new parameters come from nowhere, so nothing but the rules says where they lie
+        return state._replace(params=jax.tree.map(jnp.zeros_like, state.params)), {}
+
+    compiled = shard_step(resetting, MESH, ShardingRules(fully_sharded="data"))
+    end, _ = compiled(compiled.place_state(state), compiled.place_batch({"x": np.ones((8, 1), np.float32)}))
+    assert end.params["Dense_0"]["kernel"].sharding.spec == P(None, "data")
+
+
 def test_factored_optimiser_state_of_another_shape_is_replicated():
     state = state_of(Annotated(logical=False), optax.adafactor(0.1, min_dim_size_to_factor=2))
     found = specs(state, ShardingRules(params={"Dense_0/kernel": (None, "model")}))

@@ -176,6 +176,22 @@ def test_a_resumed_run_has_the_parameters_and_the_history_of_an_uninterrupted_on
         assert again.step == 18  # nothing was left to do
 
 
+def test_a_run_that_starts_from_a_trained_state_counts_on_also_when_resumed(tmp_path):
+    trained, _ = fit(ONE, make_state(OPTIMIZER), ListData(BATCHES), steps=5, progress=False)
+    options = {"progress": False, "log_every": 2}
+    with Checkpointer(tmp_path) as checkpointer:
+        fit(ONE, trained, ListData(BATCHES), steps=2, checkpointer=checkpointer, **options)
+        assert checkpointer.latest_step == 7
+        state, history = fit(
+            ONE, make_state(OPTIMIZER), ListData(BATCHES), steps=4, checkpointer=checkpointer, resume=True, **options
+        )
+    assert history["step"] == [7, 9]
+    assert history["epoch"] == [2 / 6, 4 / 6]
+    whole, _ = fit(ONE, trained, ListData(BATCHES), steps=4, **options)
+    assert largest_gap(state.params, whole.params) == 0
+    assert state.step == whole.step == 9
+
+
 def test_early_stopping_ends_the_run_and_stays_ended(tmp_path):
     data, eval_data = ListData(BATCHES[:1]), DeviceData(BATCHES[0], 16, train=False)
     stop = EarlyStopping("eval_loss", patience=2)

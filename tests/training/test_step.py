@@ -207,6 +207,18 @@ def test_all_reduce_averages_model_state_but_not_what_belongs_to_the_examples():
     np.testing.assert_allclose(sums.grads["w"], np.full((8, 2), 28.0))
 
 
+def test_all_reduce_gives_each_device_its_own_key():
+    def loss(params, model_state, batch, key):
+        draw = jax.random.uniform(key, ())
+        return Mean(params["w"].sum() * 0, jnp.ones(())), ({}, {"carry": draw})  # carry is not averaged
+
+    run = jax.vmap(all_reduce(sum_gradients(loss), "data"), axis_name="data", in_axes=(None, None, 0, None))
+    _, model_state = run({"w": jnp.ones(2)}, {"carry": jnp.zeros(())}, {"x": jnp.zeros((4, 1))}, jax.random.key(0))
+    want = [jax.random.uniform(jax.random.fold_in(jax.random.key(0), i), ()) for i in range(4)]
+    np.testing.assert_array_equal(model_state["carry"], want)
+    assert len(set(map(float, want))) == 4
+
+
 def test_init_state_splits_the_variables_and_compiles_the_initialisation():
     class Model(linen.Module):
         @linen.compact

@@ -125,12 +125,14 @@ def test_pmap_refuses_per_example_state():
     ids=["pmap", "shard"],
 )
 def test_a_batch_that_the_devices_do_not_divide(build, compilations):
-    batch = make_batch(0, 60)
+    batch = {name: np.asarray(x) for name, x in make_batch(0, 60).items()}
+    compilations.clear()
     with pytest.raises(ValueError, match=r"batch\['x'\]: axis 0 of shape \[60, 5\] does not divide over 8 devices"):
         build().place_batch(batch)
     stack = {name: np.stack([x] * 2) for name, x in batch.items()}
     with pytest.raises(ValueError, match=r"batch\['x'\]: axis 1 of shape \[2, 60, 5\] does not divide over 8 devices"):
         build(steps_per_call=2).place_batch(stack)
+    assert not compilations
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
     python examples/ch13_data_parallel.py
 
 Without accelerators it runs on eight fake devices, which share the cores of this machine: they show that the strategies
-agree, not that they are fast. With accelerators it uses those. On two cores of an AMD EPYC it takes about 40 s; every
+agree, not that they are fast. With accelerators it uses those. On two cores of an AMD EPYC it takes about 30 s; every
 strategy ends at an accuracy of 0.964 to 0.983 (two seeds), and after one step no parameter differs by more than 2e-8.
 """
 

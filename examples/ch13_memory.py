@@ -21,7 +21,8 @@ More arithmetic takes less time here, probably because a CPU writes so many acti
 more slowly than it computes them again.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,15 @@ class Config(experiment.RunConfig):
 class Block(linen.Module):
     """A pre-norm transformer block: attention between tokens, then an MLP on each."""
 
+    dtype: Any = None
+
     @linen.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps `[batch, time, width]` to the same."""
-        x = x + linen.MultiHeadDotProductAttention(num_heads=4)(linen.LayerNorm()(x))
-        y = linen.gelu(linen.Dense(4 * x.shape[-1])(linen.LayerNorm()(x)))
-        return x + linen.Dense(x.shape[-1])(y)
+        norm, dense = partial(linen.LayerNorm, dtype=self.dtype), partial(linen.Dense, dtype=self.dtype)
+        x = x + linen.MultiHeadDotProductAttention(num_heads=4, dtype=self.dtype)(norm()(x))
+        y = linen.gelu(dense(4 * x.shape[-1])(norm()(x)))
+        return x + dense(x.shape[-1])(y)
 
 
 class Classifier(linen.Module):
@@ -70,14 +74,15 @@ class Classifier(linen.Module):
     num_blocks: int
     width: int
     remat: Any
+    dtype: Any = None
 
     @linen.compact
     def __call__(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Maps `[batch, height, width, 1]` to logits `[batch, 10]`."""
-        x = linen.Dense(self.width)(images[..., 0])  # [batch, rows, width]
-        x = x + self.param("position", linen.initializers.normal(0.02), (1, *x.shape[1:]))
-        x = nn.RepeatedBlocks(Block(), self.num_blocks, remat=self.remat)(x, train=train)
-        return linen.Dense(10)(linen.LayerNorm()(x).mean(1))
+        x = linen.Dense(self.width, dtype=self.dtype)(images[..., 0])  # [batch, rows, width]
+        x = x + self.param("position", linen.initializers.normal(0.02), (1, *x.shape[1:])).astype(x.dtype)
+        x = nn.RepeatedBlocks(Block(self.dtype), self.num_blocks, remat=self.remat)(x, train=train)
+        return linen.Dense(10, dtype=self.dtype)(linen.LayerNorm(dtype=self.dtype)(x).mean(1))
 
 
 def train(remat: str, config: Config) -> tuple[dict[str, float], training.History]:
@@ -86,7 +91,7 @@ def train(remat: str, config: Config) -> tuple[dict[str, float], training.Histor
     data = DeviceData(arrays, config.batch_size, train=True, seed=config.seed)
     eval_data = DeviceData(load(config.data, config.eval_split), 256, train=False)
 
-    model = Classifier(config.num_blocks, config.width, REMAT[remat])
+    model = Classifier(config.num_blocks, config.width, REMAT[remat], experiment.compute_dtype(config))
     loss_fn, eval_fn = training.supervised(
         model,
         "image",
@@ -100,7 +105,14 @@ def train(remat: str, config: Config) -> tuple[dict[str, float], training.Histor
     memory = training.memory_report(step.call.lower(*placed).compile())
     flops = training.count_flops(step.call, *placed)
     print(f"\n{remat}\n{memory}")
-    _, history = training.fit(step, state, data, epochs=config.epochs, eval_fn=eval_fn, eval_data=eval_data)
+    own_config = replace(
+        config,  # a folder for each kind
+        checkpoint_dir=config.checkpoint_dir and config.checkpoint_dir / remat,
+        log_dir=config.log_dir and config.log_dir / remat,
+        plot=None,
+    )
+    name = f"ch13_memory_{remat}"
+    _, history = experiment.run(name, own_config, step, state, data, eval_fn=eval_fn, eval_data=eval_data)
     last = history.rows[-1]
     cost = {
         "temporaries": memory.temporaries,

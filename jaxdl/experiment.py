@@ -137,6 +137,13 @@ def compile_step(step: Step, config: RunConfig, *, steps_per_call: int = 1) -> C
     return jit_step(step, steps_per_call=steps_per_call)
 
 
+def run_folder(name: str) -> Path:
+    """Makes and returns the folder `runs/NAME_DATE_TIME`, for what a run of the script `name` leaves behind."""
+    folder = Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def run(
     name: str,
     config: RunConfig,
@@ -147,11 +154,12 @@ def run(
     eval_fn: EvalFn | None = None,
     eval_data: Data | None = None,
     progress: bool = True,
+    folder: Path | None = None,
 ) -> tuple[TrainState, History]:
     """Trains with `fit` as the flags say and leaves a record: checkpoints, `history.csv` and the learning curve.
 
-    They go to the folder `runs/NAME_DATE_TIME`, except where `--checkpoint-dir` and `--plot` say otherwise; the
-    last row and the places of the files are printed.
+    They go to the run's folder, except where `--checkpoint-dir` and `--plot` say otherwise; the last row and the
+    places of the files are printed.
 
     Args:
       name: of the script.
@@ -162,15 +170,15 @@ def run(
       eval_fn: as in `fit`.
       eval_data: as in `fit`.
       progress: as in `fit`.
+      folder: the run's, if the script has made it for pictures of its own; default: a new `run_folder(name)`.
 
     Returns:
       The state after the last step, and the history.
     """
-    folder = Path("runs") / f"{name}_{datetime.now():%Y-%m-%d_%H-%M-%S_%f}"
+    folder = folder or run_folder(name)
     checkpoints = config.checkpoint_dir or folder / "checkpoints"
     curve = config.plot or folder / "curve.png"
-    for needed in (folder, curve.parent):  # before the training, not after it
-        needed.mkdir(parents=True, exist_ok=True)
+    curve.parent.mkdir(parents=True, exist_ok=True)  # before the training, not after it
     tensorboard = [TensorBoard(config.log_dir)] if config.log_dir else []
     with Checkpointer(checkpoints) as checkpointer:
         state, history = fit(

@@ -114,9 +114,7 @@ def images(
     return grid
 
 
-def training_curves(
-    rows: Sequence[Mapping[str, float]], path: Path | None = None, *, title: str = ""
-) -> Any:
+def training_curves(rows: Sequence[Mapping[str, float]], path: Path | None = None, *, title: str = "") -> Any:
     """Draws each metric's training and evaluation curve over the epochs, a panel a metric.
 
     Args:

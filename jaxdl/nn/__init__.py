@@ -6,8 +6,9 @@ Models are Flax Linen modules. Losses and scores return one figure per example; 
 from jaxdl.nn.batch_norm import BatchNorm, batch_norm
 from jaxdl.nn.initializers import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
 from jaxdl.nn.inspection import LayerShape, layer_shapes, parameter_count, parameter_table
-from jaxdl.nn.losses import cross_entropy, huber_loss
+from jaxdl.nn.losses import absolute_error, binary_cross_entropy, cross_entropy, huber_loss, squared_error
 from jaxdl.nn.mlp import MLP
+from jaxdl.nn.penalties import l1_penalty, l2_penalty, weight_mask
 from jaxdl.nn.repeated_blocks import RepeatedBlocks
 from jaxdl.nn.scores import accuracy
 
@@ -16,15 +17,21 @@ __all__ = [
     "BatchNorm",
     "LayerShape",
     "RepeatedBlocks",
+    "absolute_error",
     "accuracy",
     "batch_norm",
+    "binary_cross_entropy",
     "cross_entropy",
     "huber_loss",
     "kaiming_normal",
     "kaiming_uniform",
+    "l1_penalty",
+    "l2_penalty",
     "layer_shapes",
     "parameter_count",
     "parameter_table",
+    "squared_error",
+    "weight_mask",
     "xavier_normal",
     "xavier_uniform",
 ]

@@ -68,13 +68,83 @@ def huber_loss(predictions: jax.Array, targets: jax.Array, *, delta: float = 1.0
     >>> huber_loss(jnp.array([0.5, 3.0]), jnp.zeros(2))
     Array([0.125, 2.5  ], dtype=float32)
     """
-    if not jnp.issubdtype(predictions.dtype, jnp.floating):
-        raise ValueError(f"predictions: expected a floating dtype, got {predictions.dtype}")
-    if targets.shape != predictions.shape:
-        raise ValueError(
-            f"targets: expected the shape of predictions {list(predictions.shape)}, got {list(targets.shape)}"
-        )
     if not delta > 0:
         raise ValueError(f"delta: expected a positive number, got {delta}")
+    predictions, targets = _one_shape(predictions, targets)
+    return optax.huber_loss(predictions, targets, delta=delta)
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """`(predictions - targets)^2 / 2`, element by element (D2L 3.1).
+
+    Args:
+      predictions: floating, any shape; below float32 they are taken to float32.
+      targets: of the same shape; `[batch]` does not fit `[batch, 1]`.
+
+    Returns:
+      The shape of the predictions; sum or average over the axes that belong to one example.
+
+    Raises:
+      ValueError: if the shapes differ or the predictions are not floating.
+
+    Note: PyTorch's `MSELoss` has no 1/2, which doubles the effective learning rate.
+
+    >>> squared_error(jnp.array([1.0, 4.0]), jnp.array([1.0, 1.0]))
+    Array([0. , 4.5], dtype=float32)
+    """
+    return optax.l2_loss(*_one_shape(predictions, targets))
+
+
+def absolute_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """`|predictions - targets|`, element by element.
+
+    Args:
+      predictions: floating, any shape; below float32 they are taken to float32.
+      targets: of the same shape.
+
+    Returns:
+      The shape of the predictions; sum or average over the axes that belong to one example.
+
+    Raises:
+      ValueError: if the shapes differ or the predictions are not floating.
+
+    Note: where they are equal the gradient is that of JAX's `abs`, 1; PyTorch's is 0.
+
+    >>> absolute_error(jnp.array([1.0, 4.0]), jnp.array([2.0, 1.0]))
+    Array([1., 3.], dtype=float32)
+    """
+    predictions, targets = _one_shape(predictions, targets)
+    return jnp.abs(predictions - targets)
+
+
+def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy of `sigmoid(logits)` with labels in [0, 1], in nats, element by element, stable for any logit.
+
+    Args:
+      logits: floating, any shape; below float32 they are taken to float32.
+      labels: of the same shape: classes 0 and 1 of any dtype, or probabilities.
+
+    Returns:
+      The shape of the logits, float32 or float64.
+
+    Raises:
+      ValueError: if the shapes differ or the logits are not floating.
+
+    Note: as PyTorch's `binary_cross_entropy_with_logits` without a reduction.
+
+    >>> binary_cross_entropy(jnp.array([0.0, 1e4]), jnp.array([1, 0]))
+    Array([6.931472e-01, 1.000000e+04], dtype=float32)
+    """
+    return optax.sigmoid_binary_cross_entropy(*_one_shape(logits, labels, "logits", "labels"))
+
+
+def _one_shape(
+    predictions: jax.Array, targets: jax.Array, name: str = "predictions", other: str = "targets"
+) -> tuple[jax.Array, jax.Array]:
+    """Both in the dtype of the computation, if they are element by element of each other."""
+    if not jnp.issubdtype(predictions.dtype, jnp.floating):
+        raise ValueError(f"{name}: expected a floating dtype, got {predictions.dtype}")
+    if targets.shape != predictions.shape:
+        raise ValueError(f"{other}: expected the shape of {name} {list(predictions.shape)}, got {list(targets.shape)}")
     dtype = jnp.promote_types(predictions.dtype, jnp.float32)
-    return optax.huber_loss(predictions.astype(dtype), targets.astype(dtype), delta=delta)
+    return predictions.astype(dtype), targets.astype(dtype)

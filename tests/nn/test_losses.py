@@ -1,12 +1,13 @@
-"""Cross-entropy and accuracy against hand-computed values, float64 NumPy and PyTorch's conventions."""
+"""Losses and scores against hand-computed values, float64 NumPy and SciPy, and PyTorch's conventions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import log_softmax
+import scipy.stats
+from scipy.special import expit, log_softmax
 
-from jaxdl.nn import accuracy, cross_entropy, huber_loss
+from jaxdl.nn import absolute_error, accuracy, binary_cross_entropy, cross_entropy, huber_loss, squared_error
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(4, 3, 5)) * 3
@@ -104,3 +105,43 @@ def test_huber_is_its_formula(x64):
 def test_huber_refuses(arguments, delta, message):
     with pytest.raises(ValueError, match=message):
         huber_loss(*arguments, delta=delta)
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"), [(squared_error, lambda r: r**2 / 2), (absolute_error, abs)], ids=["squared", "absolute"]
+)
+def test_regression_losses_are_their_formulas(x64, loss, formula):
+    targets, predictions = RNG.normal(size=(2, 5, 3))
+    got = loss(jnp.asarray(predictions), jnp.asarray(targets))
+    np.testing.assert_allclose(got, formula(predictions - targets), rtol=1e-15)
+    assert loss(jnp.ones((0, 1)), jnp.ones((0, 1))).shape == (0, 1)
+    assert loss(jnp.ones(2, jnp.bfloat16), jnp.zeros(2, jnp.int32)).dtype == jnp.float32
+    with pytest.raises(ValueError, match=r"targets: expected the shape of predictions \[4, 1\], got \[4\]"):
+        loss(jnp.ones((4, 1)), jnp.ones(4))
+    with pytest.raises(ValueError, match="predictions: expected a floating dtype, got int32"):
+        loss(jnp.ones(3, jnp.int32), jnp.ones(3))
+
+
+def test_the_slope_of_the_absolute_error_is_the_sign():
+    slopes = jax.grad(lambda p: absolute_error(p, jnp.zeros(3)).sum())(jnp.array([-2.0, 0.0, 0.5]))
+    assert slopes.tolist() == [-1, 1, 1]  # 1 at zero, as the docstring says
+
+
+def test_binary_cross_entropy_is_the_bernoulli_likelihood(x64):
+    logits = RNG.normal(size=7) * 3
+    labels = RNG.integers(0, 2, 7)
+    want = -scipy.stats.bernoulli.logpmf(labels, expit(logits))
+    np.testing.assert_allclose(binary_cross_entropy(jnp.asarray(logits), jnp.asarray(labels)), want, rtol=1e-12)
+    # Of two classes it is the cross-entropy of the softmax over (0, logit).
+    pair = jnp.stack([jnp.zeros(7), jnp.asarray(logits)], axis=-1)
+    np.testing.assert_allclose(cross_entropy(pair, jnp.asarray(labels)), want, rtol=1e-12)
+
+
+def test_binary_cross_entropy_takes_probabilities_and_any_logit(x64):
+    p = jnp.asarray(0.3)
+    entropy = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
+    np.testing.assert_allclose(binary_cross_entropy(jnp.log(p / (1 - p)), p), entropy, rtol=1e-12)
+    loss, slope = jax.value_and_grad(binary_cross_entropy)(jnp.asarray(-1e4), jnp.asarray(1.0))
+    assert (float(loss), float(slope)) == (1e4, -1)
+    with pytest.raises(ValueError, match=r"labels: expected the shape of logits \[2\], got \[2, 1\]"):
+        binary_cross_entropy(jnp.zeros(2), jnp.zeros((2, 1)))

@@ -3,6 +3,7 @@
 Models are Flax Linen modules. Losses and scores return one figure per example; `jaxdl.training.Mean` sums them.
 """
 
+from jaxdl.nn import torch_weights
 from jaxdl.nn.batch_norm import BatchNorm, batch_norm
 from jaxdl.nn.initializers import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
 from jaxdl.nn.inspection import LayerShape, layer_shapes, parameter_count, parameter_table
@@ -31,6 +32,7 @@ __all__ = [
     "parameter_count",
     "parameter_table",
     "squared_error",
+    "torch_weights",
     "weight_mask",
     "xavier_normal",
     "xavier_uniform",

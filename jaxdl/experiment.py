@@ -13,6 +13,7 @@ import optax
 from jaxdl import training
 from jaxdl.parallel import make_mesh, pmap_step, shard_step
 from jaxdl.training import (
+    Callback,
     Checkpointer,
     CompiledStep,
     Data,
@@ -153,6 +154,7 @@ def run(
     *,
     eval_fn: EvalFn | None = None,
     eval_data: Data | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
     folder: Path | None = None,
 ) -> tuple[TrainState, History]:
@@ -169,6 +171,7 @@ def run(
       data: to train on.
       eval_fn: as in `fit`.
       eval_data: as in `fit`.
+      callbacks: as in `fit`; `--log-dir` adds one.
       progress: as in `fit`.
       folder: the run's, if the script has made it for pictures of its own; default: a new `run_folder(name)`.
 
@@ -178,7 +181,8 @@ def run(
     folder = folder or run_folder(name)
     checkpoints = config.checkpoint_dir or folder / "checkpoints"
     curve = config.plot or folder / "curve.png"
-    curve.parent.mkdir(parents=True, exist_ok=True)  # before the training, not after it
+    for needed in (folder, curve.parent):  # before the training, not after it
+        needed.mkdir(parents=True, exist_ok=True)
     tensorboard = [TensorBoard(config.log_dir)] if config.log_dir else []
     with Checkpointer(checkpoints) as checkpointer:
         state, history = fit(
@@ -188,7 +192,7 @@ def run(
             epochs=config.epochs,
             eval_fn=eval_fn,
             eval_data=eval_data,
-            callbacks=tensorboard,
+            callbacks=[*callbacks, *tensorboard],
             checkpointer=checkpointer,
             resume=config.resume,
             progress=progress,

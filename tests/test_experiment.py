@@ -91,9 +91,17 @@ def test_a_run_leaves_its_record_and_resumes(tmp_path, monkeypatch, capsys):
     assert list((tmp_path / "tb").iterdir())
     assert str(tmp_path / "ck") in capsys.readouterr().out
     config = experiment.RunConfig(epochs=3, resume=True, **options)
-    state, history = experiment.run("test", config, compiled, make_state(optax.sgd(0.1)), data, progress=False)
+    seen = []
+    state, history = experiment.run(
+        *("test", config, compiled, make_state(optax.sgd(0.1)), data),
+        callbacks=[lambda state, history: seen.append(len(history))],
+        progress=False,
+        folder=tmp_path / "mine",
+    )
     assert (history["step"], int(state.step)) == ([3, 6, 9], 9)
-    assert len(list((tmp_path / "runs").glob("test_*/history.csv"))) == 2
+    assert seen == [3]  # one row more than before
+    assert len(list((tmp_path / "runs").glob("test_*/history.csv"))) == 1
+    assert (tmp_path / "mine" / "history.csv").exists()
     assert json.dumps(history.rows)
 
 

@@ -35,8 +35,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
             raise ValueError(f"labels: expected integers of shape {list(logits.shape[:-1])}, got {list(labels.shape)}")
         if label_smoothing == 0:
             indices = jnp.where(labels < 0, classes, labels)[..., None]  # JAX would count a negative one from the end
-            picked = jnp.take_along_axis(logits, indices, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
-            return jax.nn.logsumexp(logits, axis=-1) - picked
+            log_probabilities = jax.nn.log_softmax(logits)  # logsumexp - picked would cancel where logits are large
+            return -jnp.take_along_axis(log_probabilities, indices, axis=-1, mode="fill", fill_value=jnp.nan)[..., 0]
         probabilities = jax.nn.one_hot(labels, classes, dtype=logits.dtype)
     elif jnp.issubdtype(labels.dtype, jnp.floating):
         if labels.shape != logits.shape:

@@ -21,6 +21,12 @@ def test_the_books_example():
     np.testing.assert_array_equal(accuracy(probabilities, jnp.array([0, 2])), [0, 1])
 
 
+def test_large_logits_keep_their_digits():
+    """Labels as integers and as probabilities; log(1 + 1/e) is the loss of logits one apart, wherever they are."""
+    for label in (jnp.array(0), jnp.array([1.0, 0.0])):
+        assert float(cross_entropy(jnp.array([1e6, 1e6 - 1]), label)) == pytest.approx(np.log1p(np.exp(-1)), rel=1e-6)
+
+
 def test_against_scipy_in_float64(x64):
     want = -np.take_along_axis(log_softmax(LOGITS, -1), LABELS[..., None], -1)[..., 0]
     np.testing.assert_allclose(cross_entropy(jnp.asarray(LOGITS), jnp.asarray(LABELS)), want, rtol=1e-13)

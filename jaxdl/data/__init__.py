@@ -18,18 +18,28 @@ from jaxdl.data.grain_pipeline import pipeline
 from jaxdl.data.host_data import HostData
 from jaxdl.data.idx import read_idx
 from jaxdl.data.images import resize
+from jaxdl.data.regression import high_dimensional_regression, linear_regression, polynomial_regression
+from jaxdl.data.splits import parse_split
+from jaxdl.data.table_encoder import TableEncoder
+from jaxdl.data.tables import read_csv_table
 
 __all__ = [
     "DataError",
     "DatasetUnavailable",
     "DeviceData",
     "HostData",
+    "TableEncoder",
     "data_dir",
     "extract_archive",
+    "high_dimensional_regression",
     "k_fold",
+    "linear_regression",
     "list_datasets",
     "load",
+    "parse_split",
     "pipeline",
+    "polynomial_regression",
+    "read_csv_table",
     "read_idx",
     "resize",
 ]

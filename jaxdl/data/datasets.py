@@ -12,21 +12,25 @@ from jaxdl.data.downloads import download as download_file
 from jaxdl.data.errors import DatasetUnavailable
 from jaxdl.data.image_files import read_cifar10, read_digits, read_mnist
 from jaxdl.data.splits import parse_split
+from jaxdl.data.table_files import read_airfoil, read_breast_cancer, read_diabetes, read_kaggle_house, read_wine
 
 
 class RemoteFile(NamedTuple):
-    """A published file: its path below the data directory, its address and its checksum."""
+    """A published file: its path below the data directory, its address and its checksum (md5 or sha1)."""
 
     path: str
     url: str
-    md5: str
+    checksum: str
 
 
 class Dataset(NamedTuple):
-    """The files that each split needs, and the function that reads them: `(split, files) -> arrays`."""
+    """The files that each split needs, the function that reads them: `(split, files) -> arrays`, and an embedded data
+    set that serves where they cannot be had.
+    """
 
     files: Mapping[str, Sequence[RemoteFile]]
     read: Callable[[str, Sequence[Path]], dict[str, np.ndarray]]
+    alternative: str = "digits"
 
 
 def _mnist_files(name: str, address: str, md5s: Mapping[str, tuple[str, str]]) -> dict[str, list[RemoteFile]]:
@@ -46,8 +50,22 @@ _CIFAR10 = RemoteFile(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
     "c32a1d4ab5d03f1284b67883e8d87530",
 )
+_D2L = "http://d2l-data.s3-accelerate.amazonaws.com/"
+_KAGGLE_HOUSE = {
+    split: [RemoteFile(f"kaggle_house/{split}.csv", f"{_D2L}kaggle_house_pred_{split}.csv", sha1)]
+    for split, sha1 in (
+        ("train", "585e9cc93e70b39160e7921475f9bcd7d31219ce"),
+        ("test", "fa19780a7b011d9b009e8bff8e99922a8ee2eb90"),
+    )
+}
+_AIRFOIL = RemoteFile(
+    "airfoil/airfoil_self_noise.dat",
+    f"{_D2L}airfoil_self_noise.dat",
+    "76e5be1548fd8222e5074cf0faae75edff8cf93f",
+)
+_EMBEDDED = {"train": (), "test": ()}
 _DATASETS = {
-    "digits": Dataset({"train": (), "test": ()}, read_digits),
+    "digits": Dataset(_EMBEDDED, read_digits),
     "mnist": Dataset(
         _mnist_files(
             "mnist",
@@ -71,6 +89,11 @@ _DATASETS = {
         read_mnist,
     ),
     "cifar10": Dataset({"train": (_CIFAR10,), "test": (_CIFAR10,)}, read_cifar10),
+    "breast_cancer": Dataset(_EMBEDDED, read_breast_cancer),
+    "wine": Dataset(_EMBEDDED, read_wine),
+    "diabetes": Dataset(_EMBEDDED, read_diabetes),
+    "airfoil": Dataset({"train": (_AIRFOIL,)}, read_airfoil, alternative="diabetes"),
+    "kaggle_house": Dataset(_KAGGLE_HOUSE, read_kaggle_house, alternative="diabetes"),
 }
 
 
@@ -103,14 +126,15 @@ def load(
 
     Args:
       name: one of `list_datasets()`.
-      split: "train" or "test", with slices and sums as in TensorFlow Datasets: `"train[:80%]"`, `"test[8000:]"`,
-        `"test[-100:]"`, `"train[:10%]+test"`. Percentages round to the nearest example; beyond the ends counts as in
-        Python.
+      split: "train" or "test" ("airfoil" has "train" only), with slices and sums as in TensorFlow Datasets:
+        `"train[:80%]"`, `"test[8000:]"`, `"test[-100:]"`, `"train[:10%]+test"`. Percentages round to the nearest
+        example; beyond the ends counts as in Python.
       directory: the data directory; see `data_dir`.
       download: whether missing files may be downloaded.
 
     Returns:
-      `image`, float32 `[examples, height, width, channels]` in [0, 1], and `label`, int32 `[examples]`:
+      Images (`digits` comes with scikit-learn): `image`, float32 `[examples, height, width, channels]` in [0, 1], and
+      `label`, int32 `[examples]`.
 
       | name            | train  | test   | image       |
       |-----------------|--------|--------|-------------|
@@ -119,11 +143,23 @@ def load(
       | `fashion_mnist` | 60,000 | 10,000 | 28 x 28 x 1 |
       | `cifar10`       | 50,000 | 10,000 | 32 x 32 x 3 |
 
+      Tables (the first three come with scikit-learn), in the units in which they were measured: `x`, float32
+      `[examples, features]`, with `label` as above or `y`, float32 `[examples, 1]`. `kaggle_house` gives its columns by
+      name, as `read_csv_table` does.
+
+      | name            | train  | test   | columns                                                  |
+      |-----------------|--------|--------|----------------------------------------------------------|
+      | `breast_cancer` | 455    | 114    | `x` 30, `label`: 0 malignant, 1 benign                   |
+      | `wine`          | 142    | 36     | `x` 13, `label`: 3 cultivars                             |
+      | `diabetes`      | 353    | 89     | `x` 10, `y`: progression after a year, 25 to 346         |
+      | `airfoil`       | 1,503  |        | `x` 5, `y`: sound pressure level in dB                   |
+      | `kaggle_house`  | 1,460  | 1,459  | 80, numbers and text; in train also `SalePrice`, dollars |
+
     Raises:
-      ValueError: if the name or the split is unknown, or the slice malformed.
+      ValueError: if the name or the split is unknown, the slice malformed, or splits with different columns are summed.
       DatasetUnavailable: if a file is missing and cannot or may not be downloaded.
       DataError: if a file is malformed.
-      ImportError: if "digits" is asked for without scikit-learn.
+      ImportError: if an embedded data set is asked for without scikit-learn.
     """
     if name not in _DATASETS:
         raise ValueError(f"name: expected one of {', '.join(list_datasets())}, got {name!r}")
@@ -133,7 +169,11 @@ def load(
             raise ValueError(f"split: expected one of {', '.join(dataset.files)} for {name!r}, got {term.split!r}")
     folder, arrays = data_dir(directory), {}
     for used in dict.fromkeys(term.split for term in terms):
-        arrays[used] = dataset.read(used, [_obtain(file, folder, download) for file in dataset.files[used]])
+        files = [_obtain(file, folder, download, dataset.alternative) for file in dataset.files[used]]
+        arrays[used] = dataset.read(used, files)
+    columns = [set(part) for part in arrays.values()]
+    if unshared := sorted(set.union(*columns) - set.intersection(*columns)):
+        raise ValueError(f"split: expected splits with the same columns, but not all of {split!r} have {unshared}")
     parts = []
     for term in terms:
         num_examples = len(next(iter(arrays[term.split].values())))
@@ -141,11 +181,11 @@ def load(
     return parts[0] if len(parts) == 1 else {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _obtain(file: RemoteFile, folder: Path, download: bool) -> Path:
+def _obtain(file: RemoteFile, folder: Path, download: bool, alternative: str) -> Path:
     path = folder / file.path
-    for present in (path, path.with_suffix("")):
+    for present in (path, path.with_suffix("") if path.suffix == ".gz" else path):
         if present.is_file():
             return present
     if not download:
-        raise DatasetUnavailable(f"{path} is not there, and download=False", file.url, path)
-    return download_file(file.url, path, file.md5)
+        raise DatasetUnavailable(f"{path} is not there, and download=False", file.url, path, alternative)
+    return download_file(file.url, path, file.checksum, alternative=alternative)

@@ -103,7 +103,7 @@ def _put_rows(rows: np.ndarray) -> jax.Array:
 
 def _put(name: str, array: Any) -> jax.Array:
     source = array if isinstance(array, jax.Array) else np.asarray(array)
-    if source.dtype.kind in "OSUMm":
+    if source.dtype.kind in "OSTUMm":
         raise ValueError(f"arrays: expected numbers, got {name!r} of type {source.dtype}")
     placed = jax.device_put(source)
     if placed.dtype != source.dtype and jnp.issubdtype(placed.dtype, jnp.integer):

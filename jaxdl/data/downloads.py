@@ -16,9 +16,12 @@ from pathlib import Path
 from jaxdl.data.errors import DatasetUnavailable
 
 _CHUNK = 1 << 16
+_ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256"}  # by the length of the checksum
 
 
-def download(url: str, path: str | PathLike[str], md5: str, *, timeout: float = 30.0) -> Path:
+def download(
+    url: str, path: str | PathLike[str], checksum: str, *, alternative: str = "digits", timeout: float = 30.0
+) -> Path:
     """Downloads `url` to `path`, verified by its published checksum.
 
     The file is written under a name of its own in the same folder and renamed when it is complete, verified and on the
@@ -29,7 +32,8 @@ def download(url: str, path: str | PathLike[str], md5: str, *, timeout: float = 
     Args:
       url: http or https.
       path: where the file goes; its folder is made if needed.
-      md5: the published checksum, in hexadecimal.
+      checksum: as published, in hexadecimal; its length tells md5, sha1 or sha256.
+      alternative: an embedded data set for the error to suggest.
       timeout: seconds without a byte after which to give up.
 
     Returns:
@@ -37,31 +41,36 @@ def download(url: str, path: str | PathLike[str], md5: str, *, timeout: float = 
 
     Raises:
       DatasetUnavailable: if the network, the server or the disk fails, or the checksum is another one.
+      ValueError: if the checksum is of no such length.
     """
+    if len(checksum) not in _ALGORITHMS:
+        raise ValueError(f"checksum: expected 32, 40 or 64 hexadecimal digits (md5, sha1, sha256), got {checksum!r}")
+    algorithm = _ALGORITHMS[len(checksum)]
     path = Path(path)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "xb") as file:
-                found = _fetch(url, file.write, timeout)
+                found = _fetch(url, file.write, algorithm, timeout)
                 file.flush()
                 os.fsync(file.fileno())
-            if found != md5:
-                raise DatasetUnavailable(f"{url} has the wrong checksum: expected md5 {md5}, found {found}", url, path)
+            if found != checksum:
+                reason = f"{url} has the wrong checksum: expected {algorithm} {checksum}, found {found}"
+                raise DatasetUnavailable(reason, url, path, alternative)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
-        raise DatasetUnavailable(f"{url} could not be downloaded: {error}", url, path) from error
+        raise DatasetUnavailable(f"{url} could not be downloaded: {error}", url, path, alternative) from error
     return path
 
 
-def _fetch(url: str, write: Callable[[bytes], object], timeout: float) -> str:
-    """Passes what `url` serves to `write`, and returns its md5."""
-    digest, num_read = hashlib.md5(usedforsecurity=False), 0
+def _fetch(url: str, write: Callable[[bytes], object], algorithm: str, timeout: float) -> str:
+    """Passes what `url` serves to `write`, and returns its checksum."""
+    digest, num_read = hashlib.new(algorithm, usedforsecurity=False), 0
     opener = urllib.request.build_opener()  # a new one each time: it reads the proxy variables when it is built
     request = urllib.request.Request(url, headers={"User-Agent": "jaxdl"})
     with opener.open(request, timeout=timeout) as response:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 
 from jaxdl.data import DataError, DatasetUnavailable, data_dir, datasets, list_datasets, load
 
@@ -24,8 +25,8 @@ needs_mnist = pytest.mark.skipif(
 def no_network(monkeypatch, tmp_path):
     """A data directory of our own, and no way out of the machine."""
 
-    def refuse(url, path, md5):
-        raise DatasetUnavailable(f"{url}: no network in this test", url, path)
+    def refuse(url, path, checksum, alternative):
+        raise DatasetUnavailable(f"{url}: no network in this test", url, path, alternative)
 
     monkeypatch.setattr(datasets, "download_file", refuse)
     monkeypatch.setenv("JAXDL_DATA", str(tmp_path))
@@ -94,11 +95,17 @@ def test_digits_need_scikit_learn(monkeypatch):
         load("digits")
 
 
+def test_tables_need_scikit_learn(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ImportError, match=r"'wine' needs scikit-learn: pip install 'jaxdl\[examples\]'"):
+        load("wine")
+
+
 @needs_mnist
 def test_real_mnist():
     """The published files: their checksums are those of our table, and what we read is what is known of them."""
     for file in datasets._DATASETS["mnist"].files["test"]:
-        assert hashlib.md5((REAL / file.path).read_bytes()).hexdigest() == file.md5
+        assert hashlib.md5((REAL / file.path).read_bytes()).hexdigest() == file.checksum
     test = load("mnist", "test", directory=REAL, download=False)
     check(test, (28, 28, 1), 10_000)
     assert np.bincount(test["label"]).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
@@ -136,8 +143,8 @@ def test_missing_files(tmp_path):
 def test_only_the_files_that_are_needed_are_downloaded(tmp_path, monkeypatch):
     asked = []
 
-    def serve(url, path, md5):
-        asked.append((url, md5))
+    def serve(url, path, checksum, alternative):
+        asked.append((url, checksum))
         images, labels = write_mnist(tmp_path / "elsewhere", "t10k")
         write_idx(path, images if "images" in url else labels)
         return path
@@ -226,9 +233,124 @@ def test_malformed_cifar10(tmp_path, fault, match):
         load("cifar10", "test")
 
 
+@pytest.mark.parametrize(
+    ("name", "num_train", "num_test", "target"),
+    [("breast_cancer", 455, 114, "label"), ("wine", 142, 36, "label"), ("diabetes", 353, 89, "y")],
+)
+def test_embedded_tables(name, num_train, num_test, target):
+    """Every example of scikit-learn's is in one split, once, with its target, in the units of the measurement."""
+    x, y = getattr(sklearn.datasets, f"load_{name}")(return_X_y=True, **({"scaled": False} if target == "y" else {}))
+    train, test = load(name), load(name, "test")
+    for arrays, num_examples in ((train, num_train), (test, num_test)):
+        assert list(arrays) == ["x", target]
+        assert arrays["x"].shape == (num_examples, x.shape[1])
+        assert arrays["x"].dtype == np.float32
+        assert arrays[target].shape == ((num_examples, 1) if target == "y" else (num_examples,))
+        assert arrays[target].dtype == (np.float32 if target == "y" else np.int32)
+        assert abs(arrays[target].mean() - y.mean()) < 0.25 * y.std()  # shuffled: wine comes ordered by its label
+    both = load(name, "train+test")
+    ours = np.column_stack([both["x"], both[target]]).astype(np.float32)
+    theirs = np.column_stack([x, y]).astype(np.float32)
+    assert sorted(map(tuple, ours)) == sorted(map(tuple, theirs))
+    np.testing.assert_array_equal(load(name, "train[-3:]")["x"], train["x"][-3:])
+
+
+def test_the_permutation_of_embedded_tables_is_pinned():
+    assert load("wine")["label"][:12].tolist() == [0, 2, 1, 0, 1, 1, 0, 2, 1, 1, 2, 2]
+    assert load("diabetes", "test")["y"][:6, 0].tolist() == [60.0, 72.0, 107.0, 54.0, 158.0, 152.0]
+
+
+def write_airfoil(folder, text):
+    (folder / "airfoil").mkdir()
+    (folder / "airfoil/airfoil_self_noise.dat").write_bytes(text)
+
+
+def test_airfoil(tmp_path):
+    write_airfoil(tmp_path, b"800\t0\t0.3048\t71.3\t0.00266337\t126.201\r\n1000\t1.5\t0.3\t71\t0.002\t125\r\n")
+    arrays = load("airfoil", download=False)
+    np.testing.assert_allclose(
+        arrays["x"], [[800, 0, 0.3048, 71.3, 0.00266337], [1000, 1.5, 0.3, 71, 0.002]], rtol=1e-7
+    )
+    np.testing.assert_allclose(arrays["y"], [[126.201], [125]], rtol=1e-7)
+    assert (arrays["x"].dtype, arrays["y"].dtype) == (np.float32, np.float32)
+    with pytest.raises(ValueError, match="split: expected one of train for 'airfoil', got 'test'"):
+        load("airfoil", "test")
+
+
+@pytest.mark.parametrize("text", [b"1\t2\t3\t4\t5\n", b"1\t2\t3\t4\t5\tNA\n", b"1\t2\tx\t4\t5\t6\n", b""])
+def test_malformed_airfoil(tmp_path, text):
+    write_airfoil(tmp_path, text)
+    with pytest.raises(DataError, match=r"airfoil_self_noise.dat: (line 1|column \w+): expected"):
+        load("airfoil")
+
+
+def write_houses(folder, train=b"Id,Alley,SalePrice\n1,NA,2e5\n2,Pave,1e5\n", test=b"Id,Alley\n3,Grvl\n"):
+    (folder / "kaggle_house").mkdir()
+    (folder / "kaggle_house/train.csv").write_bytes(train)
+    (folder / "kaggle_house/test.csv").write_bytes(test)
+
+
+def test_kaggle_house(tmp_path):
+    """A dict of columns, that slices and sums like arrays of images."""
+    write_houses(tmp_path)
+    train = load("kaggle_house", "train[1:]+train")
+    assert {name: values.tolist() for name, values in train.items()} == {
+        "Id": [2, 1, 2],
+        "Alley": ["Pave", "", "Pave"],
+        "SalePrice": [1e5, 2e5, 1e5],
+    }
+    assert list(load("kaggle_house", "test")) == ["Id", "Alley"]
+    with pytest.raises(ValueError, match=r"same columns, but not all of 'train\+test' have \['SalePrice'\]"):
+        load("kaggle_house", "train+test")
+
+
+@pytest.mark.parametrize(
+    "train", [b"Id,Alley\n1,NA\n", b"Id,SalePrice\n1,NA\n", b"Id,SalePrice\n1,much\n", b"SalePrice\n1\n"]
+)
+def test_malformed_kaggle_house(tmp_path, train):
+    write_houses(tmp_path, train)
+    with pytest.raises(DataError, match=r"train.csv: column (Id|SalePrice): expected a number in each row"):
+        load("kaggle_house")
+
+
+def test_missing_tables_suggest_a_table(tmp_path):
+    """And where to get the file; one without a suffix is not taken for it."""
+    (tmp_path / "kaggle_house").mkdir()
+    (tmp_path / "kaggle_house/train").write_text("Id,SalePrice\n1,2\n")
+    for options, match in (({}, "no network"), ({"download": False}, "not there")):
+        with pytest.raises(DatasetUnavailable, match=match) as caught:
+            load("kaggle_house", **options)
+        assert "load('diabetes')" in str(caught.value)
+        assert "http://d2l-data.s3-accelerate.amazonaws.com/kaggle_house_pred_train.csv" in str(caught.value)
+        assert "as train.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [("airfoil", {"train": (1503, 2)}), ("kaggle_house", {"train": (1460, 81), "test": (1459, 80)})],
+)
+def test_real_tables(name, shapes):
+    """The published files: their checksums are those of our table, and their size is what is known of them."""
+    for split, (num_rows, num_columns) in shapes.items():
+        (file,) = datasets._DATASETS[name].files[split]
+        if not (REAL / file.path).is_file():
+            pytest.skip(f"needs {file.path}: set JAXDL_TEST_DATA to a folder that has it")
+        assert hashlib.sha1((REAL / file.path).read_bytes()).hexdigest() == file.checksum
+        table = load(name, split, directory=REAL, download=False)
+        assert len(table) == num_columns
+        assert {len(values) for values in table.values()} == {num_rows}
+    first = {key: values[0] for key, values in load(name, directory=REAL, download=False).items()}
+    if name == "airfoil":
+        np.testing.assert_allclose(first["x"], [800, 0, 0.3048, 71.3, 0.00266337], rtol=1e-6)
+        assert first["y"] == pytest.approx(126.201)
+    else:
+        assert [first[key] for key in ("Id", "MSZoning", "Alley", "SalePrice")] == [1, "RL", "", 208500]
+
+
 def test_names_and_splits():
-    assert list_datasets() == ["cifar10", "digits", "fashion_mnist", "mnist"]
-    with pytest.raises(ValueError, match="name: expected one of cifar10, digits, fashion_mnist, mnist, got 'imagenet'"):
+    names = ["airfoil", "breast_cancer", "cifar10", "diabetes", "digits", "fashion_mnist", "kaggle_house", "mnist"]
+    assert list_datasets() == [*names, "wine"]
+    with pytest.raises(ValueError, match=r"name: expected one of airfoil, breast_cancer, .*, wine, got 'imagenet'"):
         load("imagenet")
     with pytest.raises(ValueError, match="split: expected one of train, test for 'mnist', got 'valid'"):
         load("mnist", "train+valid[:5]")

@@ -166,9 +166,10 @@ def test_bad_arrays(kind, arrays, match):
         kind(arrays, 2, train=False)
 
 
-def test_arrays_that_are_not_numbers():
-    with pytest.raises(ValueError, match="arrays: expected numbers, got 'x' of type <U1"):
-        DeviceData({"x": np.array(["a", "b"])}, 1, train=True)
+@pytest.mark.parametrize(("dtype", "name"), [("U", "<U1"), (np.dtypes.StringDType(), "StringDType")])
+def test_arrays_that_are_not_numbers(dtype, name):
+    with pytest.raises(ValueError, match=f"arrays: expected numbers, got 'x' of type {name}"):
+        DeviceData({"x": np.array(["a", "b"], dtype)}, 1, train=True)
 
 
 @KINDS

@@ -97,6 +97,17 @@ def test_bad(server, tmp_path, name, reason):
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
+@pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha256"])
+def test_the_length_of_the_checksum_tells_its_algorithm(server, tmp_path, algorithm):
+    checksum = hashlib.new(algorithm, CONTENT).hexdigest()
+    download(f"{server.url}/good", tmp_path / "file", checksum)
+    with pytest.raises(DatasetUnavailable, match=f"expected {algorithm} {checksum}, found .*load\\('wine'\\)"):
+        download(f"{server.url}/damaged", tmp_path / "other", checksum, alternative="wine")
+    with pytest.raises(ValueError, match="checksum: expected 32, 40 or 64 hexadecimal digits"):
+        download(f"{server.url}/good", tmp_path / "other", checksum[:-1])
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_failure_keeps_the_file_that_is_there(server, tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(DatasetUnavailable):

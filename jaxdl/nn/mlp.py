@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nn.dropout import Dropout
+
 
 class MLP(nn.Module):
     """Dense layers with an activation between them.
@@ -46,5 +48,5 @@ class MLP(nn.Module):
             x = nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init)(x)
             if i < len(self.features) - 1:
                 x = self.activation(x)
-                x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+                x = Dropout(self.dropout_rate)(x, train=train)
         return jnp.asarray(x)

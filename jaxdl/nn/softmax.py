@@ -73,6 +73,34 @@ def softmax(logits: jax.Array, axis: int = -1) -> jax.Array:
     return exponentials / exponentials.sum(axis, keepdims=True)
 
 
+def cross_entropy_gradient(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The derivative of `cross_entropy` in the logits: the softmax minus the one-hot label (D2L 4.1).
+
+    Args:
+      logits: `[..., classes]`, floating.
+      labels: integers `[...]` in `[0, classes)`.
+
+    Returns:
+      `[..., classes]` in the dtype of the logits; its rows sum to 0. A label out of range makes its row NaN. The
+      softmax runs in float32 at least.
+
+    Raises:
+      ValueError: if the shapes or dtypes do not fit.
+
+    >>> cross_entropy_gradient(jnp.log(jnp.array([[0.25, 0.25, 0.5]])), jnp.array([0])).round(4)
+    Array([[-0.75,  0.25,  0.5 ]], dtype=float32)
+    """
+    if logits.ndim == 0 or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(f"logits: expected floating [..., classes], got {logits.dtype}{list(logits.shape)}")
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels: expected integers {list(logits.shape[:-1])}, got {labels.dtype}{list(labels.shape)}")
+    classes = logits.shape[-1]
+    known = (labels >= 0) & (labels < classes)
+    wide = jnp.promote_types(logits.dtype, jnp.float32)
+    gradient = softmax(logits.astype(wide)) - jax.nn.one_hot(labels, classes, dtype=wide)
+    return jnp.where(known[..., None], gradient, jnp.nan).astype(logits.dtype)
+
+
 def softmax_regression_gradient(
     features: jax.Array, labels: jax.Array, weights: jax.Array, bias: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -106,11 +134,8 @@ def softmax_regression_gradient(
     for name, array, shape in (("weights", weights, (features.shape[1], classes)), ("bias", bias, (classes,))):
         if array.shape != shape:
             raise ValueError(f"{name}: expected shape {list(shape)}, got {list(array.shape)}")
-    probabilities = softmax(features @ weights + bias[None])
-    is_class = ((labels >= 0) & (labels < classes))[:, None]
-    residuals = jnp.where(
-        is_class, probabilities - jax.nn.one_hot(labels, classes, dtype=probabilities.dtype), jnp.nan
-    )  # [batch, classes]
+    logits = features @ weights + bias[None]
+    residuals = cross_entropy_gradient(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)), labels)
     return features.T @ residuals / batch, residuals.mean(axis=0)
 
 

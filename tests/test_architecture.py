@@ -123,7 +123,7 @@ def test_importing_every_room_loads_no_optional_dependency():
 
 
 def test_an_unknown_room_is_an_error_that_lists_the_rooms():
-    with pytest.raises(AttributeError, match=r"no attribute 'audio'; its rooms are data, "):
+    with pytest.raises(AttributeError, match=r"no attribute 'audio'; its rooms are autodiff, data, "):
         _ = jaxdl.audio
     assert set(dir(jaxdl)) == set(jaxdl.__all__)
 

@@ -32,6 +32,11 @@ CASES = {
     "mlp": torch_mlp.mlp,
     "lenet": torch_cnn.lenet,
     "lenet_relu_max": torch_cnn.lenet_relu_max,
+    "vgg": torch_cnn.vgg,
+    "nin": torch_cnn.nin,
+    "googlenet": torch_cnn.googlenet,
+    "resnet18": torch_cnn.resnet18,
+    "densenet": torch_cnn.densenet,
 }
 
 

@@ -1,11 +1,13 @@
 """Where batches come from.
 
 `load("mnist", "train[:80%]")` gives a data set as a dict of NumPy arrays: downloaded once and verified, or from
-scikit-learn (`"digits"`), which needs no network. `DeviceData(arrays, batch_size, train=True)` puts the arrays on the
-device and gathers shuffled batches there; `HostData` does the same in NumPy, for arrays too large for the device;
-`pipeline` adds augmentation and worker processes, on Grain. All three give the same batches: `batches(epoch, start)`
-depends on nothing but the seed and its arguments, so a run resumes anywhere, and in evaluation every example comes
-exactly once, with "mask" telling it from padding. The readers of files that are not trusted, `read_idx` and
+scikit-learn (`"digits"`, `"diabetes"` ...), which needs no network; `linear_regression` and its like generate data with
+known answers. `read_csv_table(path)` reads a table into columns, `TableEncoder.fit(table)` turns columns into features:
+imputed, scaled, one-hot. `DeviceData(arrays, batch_size, train=True)` puts the arrays on the device and gathers
+shuffled batches there; `HostData` does the same in NumPy, for arrays too large for the device; `pipeline` adds
+augmentation and worker processes, on Grain. All three give the same batches: `batches(epoch, start)` depends on nothing
+but the seed and its arguments, so a run resumes anywhere, and in evaluation every example comes exactly once, with
+"mask" telling it from padding. The readers of files that are not trusted, `read_csv_table`, `read_idx` and
 `extract_archive`, raise `DataError` whatever is in them.
 """
 

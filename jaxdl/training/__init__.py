@@ -2,11 +2,14 @@
 
 Start with `step.py`, the contract: `sum_gradients(loss_fn)` gives sums that merge, `make_step` divides once and
 updates, `jit_step` compiles, `fit` feeds it, logs, evaluates, checkpoints and resumes. Nothing here knows a model.
+Around it: how sure a measured accuracy is, and weights for data whose distribution shifts.
 """
 
 from jaxdl.training.callbacks import Callback, EarlyStopping, TensorBoard
 from jaxdl.training.checkpoint import Checkpointer, CheckpointError, CheckpointWarning, Restored
 from jaxdl.training.compiled import CompiledStep, jit_step
+from jaxdl.training.confidence import accuracy_interval, hoeffding_sample_size
+from jaxdl.training.distribution_shift import covariate_shift_weights, label_shift_prior, label_shift_weights
 from jaxdl.training.evaluate import evaluate, predict
 from jaxdl.training.fit import Data, NonFiniteLoss, fit
 from jaxdl.training.flops import count_flops
@@ -54,13 +57,18 @@ __all__ = [
     "TensorBoard",
     "TrainState",
     "accumulate",
+    "accuracy_interval",
     "all_reduce",
     "averaged_params",
     "count_flops",
+    "covariate_shift_weights",
     "evaluate",
     "fit",
+    "hoeffding_sample_size",
     "init_state",
     "jit_step",
+    "label_shift_prior",
+    "label_shift_weights",
     "loss_scaling",
     "make_step",
     "memory_report",

@@ -6,6 +6,9 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from jaxdl.nn.conv import Conv
+from jaxdl.nn.pooling import max_pool
+
 Pool = Callable[..., jax.Array]  # (images, window_shape, strides) -> images
 
 
@@ -26,7 +29,7 @@ class LeNet(nn.Module):
 
     num_classes: int = 10
     activation: Callable[[jax.Array], jax.Array] = nn.relu
-    pool: Pool = nn.max_pool
+    pool: Pool = max_pool
     kernel_init: Callable[..., Any] = nn.initializers.xavier_uniform()
     dtype: Any = None
 
@@ -43,8 +46,8 @@ class LeNet(nn.Module):
                 f"images: expected [batch, height, width, channels], at least 12 x 12 pixels; got {list(images.shape)}"
             )
 
-        def conv(channels: int, padding: str) -> nn.Conv:
-            return nn.Conv(channels, (5, 5), padding=padding, dtype=self.dtype, kernel_init=self.kernel_init)
+        def conv(channels: int, padding: str) -> Conv:
+            return Conv(channels, (5, 5), padding=padding, dtype=self.dtype, kernel_init=self.kernel_init)
 
         def dense(width: int) -> nn.Dense:
             return nn.Dense(width, dtype=self.dtype, kernel_init=self.kernel_init)

@@ -1,0 +1,148 @@
+"""Convolution that picks its formulation (D2L 7.2 to 7.4; 23.6 for the formulations themselves)."""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from jaxdl.nn.convolution_formulations import FORMS, Form, check_arrays, refusal, xla
+from jaxdl.nn.convolution_window import Padding, PerAxis, Window, make_window
+
+
+def convolution(
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    strides: PerAxis = 1,
+    padding: Padding = "SAME",
+    input_dilation: PerAxis = 1,
+    kernel_dilation: PerAxis = 1,
+    feature_group_count: int = 1,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Slides a kernel over images: `y[b, h, w, o] = sum_ijc x[b, h*s + i*d, w*s + j*d, c] kernel[i, j, c, o]`.
+
+    Like every library and the book it does not flip the kernel (a mathematician's cross-correlation).
+
+    Args:
+      x: floating `[batch, height, width, in]`; also one or three spatial axes, which XLA does.
+      kernel: `[h, w, in/groups, out]`, of the same dtype.
+      strides: one number for all spatial axes, or one for each; so are the dilations.
+      padding: `"SAME"` (output `ceil(input / stride)`, the odd pixel behind, which differs from PyTorch's for strides
+        of 2), `"VALID"`, a number for all sides, or for each axis a number or a pair (before, after).
+      input_dilation: zeros are put between the pixels, `n - 1` of them (a transposed convolution).
+      kernel_dilation: distance between the taps of the kernel.
+      feature_group_count: blocks of channels that do not see each other; it divides `in` and `out`.
+      implementation: None picks by shape on a CPU, see `choose`, and takes XLA's anywhere else: the decision falls when
+        the program is lowered for its platform. One of `"xla"`, `"matmul"`, `"shift"`, `"im2col"`, `"toeplitz"`,
+        `"split"` is that formulation with its own gradients, on every platform.
+
+    Returns:
+      `[batch, out_height, out_width, out]` in the dtype of the arguments.
+
+    Raises:
+      ValueError: if the arrays do not fit each other, an argument is not as above, the kernel is larger than the padded
+        image, or the named implementation cannot do the case, with the reason.
+
+    Note: forward mode (`jax.jvp`) and higher derivatives work with every implementation. Where the table picks, the
+    residuals are the two arguments; a formulation that was named keeps what it made of them.
+    """
+    check_arrays(x, kernel, feature_group_count)
+    window = make_window(
+        x.shape[1:-1], kernel.shape[:-2], strides, padding, input_dilation, kernel_dilation, feature_group_count
+    )
+    if implementation is None:
+        choice = choose(x.shape, kernel.shape, window, x.dtype)
+        return xla(x, kernel, window) if choice == XLA else _compiled(x, kernel, window, choice)
+    if implementation not in FORMS:
+        raise ValueError(f"implementation: expected None or one of {', '.join(FORMS)}; got {implementation!r}")
+    if reason := refusal(implementation, window):
+        raise ValueError(f"implementation: {implementation!r} cannot do this convolution: {reason}")
+    return _forced(x, kernel, window, implementation)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which formulation computes the output, and whose transposes compute the gradients."""
+
+    output: str = "xla"
+    input_gradient: str = "xla"
+    kernel_gradient: str = "xla"
+
+
+XLA = Choice()
+
+
+def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Window, dtype: Any) -> Choice:
+    """The table: what a CPU does with a convolution of two spatial axes in float32 or float64; the first row that fits.
+
+    | case | output, gradient of x, of the kernel | CPU ms of these | of XLA's | measured at |
+    |---|---|---|---|---|
+    | 2 to 32 groups | split, all three | 1.4, 1.6, 1.9 | 5.9, 5.6, 200 | 12 x 12, 80 in 5 groups |
+    | more groups | shift, all three | 0.4, 0.3, 7.2 | 14, 14, 11 | 12 x 12, 128 in 128 groups |
+    | 1 x 1 kernel | matmul, all three | 0.4, 0.4, 0.7 | 0.4, 0.5, 3.3 | 24 x 24, 64 to 128, strides 2 |
+    | 1 channel, narrow | shift, toeplitz, toeplitz | 0.2, 0.3, 0.4 | 1.2, 2.0, 0.3 | 28 x 28, 5 x 5, to 6 |
+    | 1 channel | shift, shift, xla | 1.1, 4.0, 5.5 | 8.2, 11, 5.5 | 96 x 96, to 16 |
+    | 2 to 8 channels, narrow | toeplitz, all three | 0.3, 0.3, 0.4 | 0.3, 0.9, 0.2 | 14 x 14, 5 x 5, 6 to 16 |
+    | many channels, tiny image | im2col, all three | 7.4, 6.8, 8.8 | 13, 15, 11 | 3 x 3, 512 |
+    | else | xla, all three | | | |
+
+    The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, and at most 32 output
+    channels; many is 128 input channels or more, tiny an output of at most 36 pixels. CPU time (of all threads), jax
+    0.12 on two cores, batch 32, 3 x 3 kernels if not said otherwise (`benchmarks/convolution.py`). Inside `lax.scan`
+    XLA's convolutions are 5 times slower on a CPU and matrix products are not: the rows of few channels use none, so
+    LeNet runs at full speed there.
+    """
+    if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
+        return XLA
+    if window.groups > 1:
+        form = "split" if window.groups <= 32 else "shift"
+        return Choice(form, form, form)
+    if window.size == (1, 1):
+        return Choice("matmul", "matmul", "matmul")
+    channels, features = kernel_shape[-2:]
+    narrow = x_shape[2] <= 6 * window.size[1] and features <= 32
+    if channels <= 8 and window.strides == window.input_dilation == (1, 1):
+        if channels == 1:
+            return Choice("shift", "toeplitz", "toeplitz") if narrow else Choice("shift", "shift", "xla")
+        return Choice("toeplitz", "toeplitz", "toeplitz") if narrow else XLA
+    if channels >= 128 and math.prod(window.output(x_shape[1:3])) <= 36:
+        return Choice("im2col", "im2col", "im2col")
+    return XLA
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
+def _chosen(x: jax.Array, kernel: jax.Array, window: Window, choice: Choice) -> jax.Array:
+    return _on_cpu(FORMS[choice.output], x, kernel, window)
+
+
+@partial(_chosen.defjvp, symbolic_zeros=True)
+def _chosen_jvp(window: Window, choice: Choice, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    """Each gradient is the transpose of one term. `checkpoint` keeps the arguments for it, not what is made of them."""
+    (x, kernel), (x_dot, kernel_dot) = primals, tangents
+    terms = []
+    for form, arguments in ((choice.input_gradient, (x_dot, kernel)), (choice.kernel_gradient, (x, kernel_dot))):
+        if not any(isinstance(argument, SymbolicZero) for argument in arguments):
+            term = partial(_on_cpu, FORMS[form], window=window)
+            terms.append(jax.checkpoint(term, prevent_cse=False)(*arguments))
+    return _chosen(x, kernel, window, choice), sum(terms[1:], terms[0])
+
+
+_compiled = jax.jit(_chosen, static_argnums=(2, 3))  # one operation, also outside of `jit`
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _forced(x: jax.Array, kernel: jax.Array, window: Window, implementation: str) -> jax.Array:
+    return FORMS[implementation](x, kernel, window)
+
+
+def _on_cpu(form: Form, x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    if form is xla:
+        return xla(x, kernel, window)
+    return jax.lax.platform_dependent(
+        x, kernel, cpu=lambda x, kernel: form(x, kernel, window), default=lambda x, kernel: xla(x, kernel, window)
+    )

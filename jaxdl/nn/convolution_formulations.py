@@ -1,0 +1,141 @@
+"""The same convolution in several forms, each linear in the image and in the kernel, so JAX can transpose it.
+
+A form is a function `(x, kernel, window) -> y` of `[batch, height, width, in]` and `[h, w, in/groups, out]`; `refusal`
+says of each why it cannot do a case. `jaxdl.nn.convolution` picks among them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.nn.convolution_window import Window
+
+Form = Callable[[jax.Array, jax.Array, Window], jax.Array]
+
+
+def xla(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """XLA's own convolution, of any number of spatial axes."""
+    space = "0123456789"[: len(window.size)]
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window.strides,
+        window.padding,
+        window.input_dilation,
+        window.kernel_dilation,
+        (f"N{space}C", f"{space}IO", f"N{space}C"),
+        window.groups,
+    )
+
+
+def matmul(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """A 1 x 1 kernel is one matrix product over the channels of the pixels that the strides leave."""
+    pixels = window.tap(window.pad(x), (0,) * len(window.size))
+    return _channels(pixels, kernel.reshape(kernel.shape[-2:]), window.groups)
+
+
+def shift(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """For each tap one matrix product over the channels of the shifted image; their sum."""
+    x = window.pad(x)
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of many terms does not fit half precision
+    taps = [
+        _channels(window.tap(x, offset), kernel[offset], window.groups, wide) for offset in np.ndindex(*window.size)
+    ]
+    # Without the barrier XLA repeats the whole sum in each operation that reads it.
+    return jax.lax.optimization_barrier(sum(taps[1:], taps[0]).astype(x.dtype))
+
+
+def im2col(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """One matrix product: the patch that each position sees, written as a row, with the kernel as a matrix."""
+    x, groups = window.pad(x), window.groups
+    taps = [window.tap(x, offset) for offset in np.ndindex(*window.size)]  # each [batch, *output, in]
+    if groups == 1:
+        return _channels(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
+    grouped = jnp.stack([tap.reshape(*tap.shape[:-1], groups, kernel.shape[-2]) for tap in taps], -2)
+    patches = grouped.reshape(*taps[0].shape[:-1], len(taps) * x.shape[-1])  # [..., groups * taps * in/groups]
+    return _channels(patches, kernel.reshape(-1, kernel.shape[-1]), groups)
+
+
+def toeplitz(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """One matrix product for whole rows of the output: a banded matrix that holds the kernel at each of its positions.
+
+    It multiplies with the zeros outside of the band, and fills the matrix unit where the channels are too few to.
+    """
+    x = window.pad(x)
+    batch, height, width, channels = x.shape
+    (size, _), (stride, _), (dilation, _) = window.size, window.strides, window.kernel_dilation
+    rows, columns = ((n - k) // s + 1 for n, k, s in zip((height, width), window.span, window.strides, strict=True))
+    x = x.reshape(batch, height, width * channels)
+    seen = [
+        jax.lax.slice_in_dim(x, i * dilation, i * dilation + (rows - 1) * stride + 1, stride, 1) for i in range(size)
+    ]
+    band = np.zeros((window.size[1], width, columns))  # [tap, input column, output column]: does the tap see it?
+    for tap in range(window.size[1]):
+        band[tap, tap * window.kernel_dilation[1] + np.arange(columns) * window.strides[1], np.arange(columns)] = 1
+    matrix = jnp.einsum("jab,ijco->iacbo", jnp.asarray(band, kernel.dtype), kernel)
+    matrix = matrix.reshape(size * width * channels, columns * kernel.shape[-1])  # [size*width*in, columns*out]
+    return _channels(jnp.concatenate(seen, -1), matrix).reshape(batch, rows, columns, kernel.shape[-1])
+
+
+def split(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """One convolution for each group of channels."""
+    alone = Window(window.size, window.strides, window.padding, window.input_dilation, window.kernel_dilation)
+    groups = zip(jnp.split(x, window.groups, -1), jnp.split(kernel, window.groups, -1), strict=True)
+    return jnp.concatenate([xla(*group, alone) for group in groups], -1)
+
+
+def _channels(x: jax.Array, matrix: jax.Array, groups: int = 1, dtype: jnp.dtype | None = None) -> jax.Array:
+    """`[..., in]` times `[in/groups, out]`, group by group."""
+    if groups == 1:  # as a matrix: XLA transposes the operands of a product with more axes, and multiplies slower
+        y = jnp.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), matrix, preferred_element_type=dtype)
+        return y.reshape(*x.shape[:-1], matrix.shape[-1])
+    width, features = matrix.shape
+    y = jnp.einsum(
+        "...gi,igo->...go",
+        x.reshape(*x.shape[:-1], groups, width),
+        matrix.reshape(width, groups, features // groups),
+        preferred_element_type=dtype,
+    )
+    return y.reshape(*x.shape[:-1], features)
+
+
+FORMS: Mapping[str, Form] = {
+    "xla": xla,
+    "matmul": matmul,
+    "shift": shift,
+    "im2col": im2col,
+    "toeplitz": toeplitz,
+    "split": split,
+}
+
+
+def check_arrays(x: Any, kernel: Any, groups: int) -> None:
+    """Raises ValueError unless an image and a kernel fit each other."""
+    if x.ndim < 3 or x.ndim != kernel.ndim:
+        raise ValueError(
+            f"x, kernel: expected [batch, *spatial, in] and [*window, in/groups, out] with as many axes, got "
+            f"{list(x.shape)} and {list(kernel.shape)}"
+        )
+    if x.dtype != kernel.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x, kernel: expected one floating dtype, got {x.dtype} and {kernel.dtype}")
+    channels, features = x.shape[-1], kernel.shape[-1]
+    if groups < 1 or channels != groups * kernel.shape[-2] or features % groups:
+        raise ValueError(
+            f"feature_group_count: {groups} groups of {kernel.shape[-2]} input channels do not fit x with {channels}, "
+            f"or do not divide {features} output channels"
+        )
+
+
+def refusal(implementation: str, window: Window) -> str | None:
+    """Why a form cannot do a case; None where it can."""
+    if implementation == "matmul" and set(window.size) != {1}:
+        return f"a matrix product over channels needs a kernel of one pixel, got {list(window.size)}"
+    if implementation == "toeplitz" and len(window.size) != 2:
+        return f"it is written for 2 spatial axes, got {len(window.size)}"
+    if implementation == "toeplitz" and window.groups != 1:
+        return f"it is written for one group of channels, got {window.groups}"
+    return None

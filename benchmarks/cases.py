@@ -69,7 +69,7 @@ modern_cnn = partial(image_classifier, pixels=96, learning_rate=0.01, batch_size
 CASES: dict[str, Callable[[], Case]] = {
     "mlp": lambda: image_classifier(nn.MLP([256, 10])),
     # The book's LeNet (D2L 7.6), and the library's default, whose backward pass goes through max pooling.
-    "lenet": lambda: image_classifier(LeNet(activation=jax.nn.sigmoid, pool=nn.avg_pool)),
+    "lenet": lambda: image_classifier(LeNet(activation=nn.sigmoid, pool=nn.avg_pool)),
     "lenet_relu_max": lambda: image_classifier(LeNet()),
     "vgg": lambda: modern_cnn(vgg11_small()),
     "nin": lambda: modern_cnn(NiN()),

@@ -14,8 +14,6 @@ float32). The book's recipe stays at chance on so little data.
 from dataclasses import dataclass
 from typing import Literal
 
-import flax.linen
-import jax
 import numpy as np
 import optax
 
@@ -50,7 +48,7 @@ def main(config: Config) -> dict[str, float]:
 
     dtype, num_classes = experiment.compute_dtype(config), int(train_arrays["label"].max()) + 1
     if config.recipe == "book":
-        model = LeNet(num_classes, activation=jax.nn.sigmoid, pool=flax.linen.avg_pool, dtype=dtype)
+        model = LeNet(num_classes, activation=nn.sigmoid, pool=nn.avg_pool, dtype=dtype)
         optimizer = optax.sgd(config.learning_rate)
     else:
         model = LeNet(num_classes, dtype=dtype)

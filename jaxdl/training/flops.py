@@ -29,7 +29,8 @@ def count_flops(
       scattered additions: of the windows and of the updates; sort along n: `ceil(log2 n)` comparisons an element.
     - Cholesky: `n^3 / 3`; triangular solve: `n^2` a column; LU: `2 n^3 / 3`; FFT: `5 n log2 n`, half of it
       between real and complex.
-    - scan: the body times the length; `cond`: the dearest branch; `while`: refused unless `while_trips` is given.
+    - scan: the body times the length; `cond`: the dearest branch, of `platform_dependent` the default; `while`: refused
+      unless `while_trips` is given.
     - `shard_map` and `pmap`: the sum over all devices, so replicated work counts once a device; a `psum` counts as a
       reduction, the other communication nothing.
     - `remat`: what is computed again is counted again. Rematerialised code that XLA merges or removes still counts.
@@ -75,7 +76,8 @@ def _count(jaxpr: Any, while_trips: int | None, rules: Mapping[str, Rule]) -> in
         if name == "scan":
             return params["length"] * count(params["jaxpr"])
         if name == "cond":
-            return max(map(count, params["branches"]))
+            branches = params["branches"]
+            return count(branches[-1]) if params.get("branches_platforms") else max(map(count, branches))
         if name == "while":
             if while_trips is None:
                 raise ValueError("while_trips: a `while` runs until its condition fails; pass how often to count it")

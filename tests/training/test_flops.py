@@ -187,6 +187,10 @@ NESTED = {
     "vmap": (jax.vmap(lambda x: x + 1), 24),
     "cond": (lambda x: lax.cond(True, lambda x: x + 1, lambda x: jnp.sin(x) * 2 + 1, x), 72),
     "switch": (lambda x: lax.switch(0, [lambda x: x, lambda x: x * 2 + 1, lambda x: x * 3], x), 48),
+    "platform_dependent": (
+        lambda x: lax.platform_dependent(x, cpu=lambda x: jnp.sin(x) * 2 + 1, default=lambda x: x + 1),
+        24,
+    ),
     "fori_loop of known length": (lambda x: lax.fori_loop(0, 10, lambda i, x: x + 1, x), 240),
 }
 

@@ -65,6 +65,9 @@ def convolution(
     return _forced(x, kernel, window, implementation)
 
 
+MAX_TAPS = 64  # of a larger kernel the unrolled forms take long to compile: 4 million taps would never end
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which formulation computes the output, and whose transposes compute the gradients."""
@@ -92,16 +95,20 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     | else | xla, all three | | | |
 
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, and at most 32 output
-    channels; many is 128 input channels or more, tiny an output of at most 36 pixels. CPU time (of all threads), jax
+    channels; many is 128 input channels or more, tiny an output of at most 36 pixels. Kernels of more than 64 pixels are
+    left to XLA, if not split, because the forms are unrolled over them. CPU time (of all threads), jax
     0.12 on two cores, batch 32, 3 x 3 kernels if not said otherwise (`benchmarks/convolution.py`). Inside `lax.scan`
     XLA's convolutions are 5 times slower on a CPU and matrix products are not: the rows of few channels use none, so
     LeNet runs at full speed there.
     """
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
         return XLA
+    if 1 < window.groups <= 32:
+        return Choice("split", "split", "split")
+    if math.prod(window.size) > MAX_TAPS:
+        return XLA
     if window.groups > 1:
-        form = "split" if window.groups <= 32 else "shift"
-        return Choice(form, form, form)
+        return Choice("shift", "shift", "shift")
     if window.size == (1, 1):
         return Choice("matmul", "matmul", "matmul")
     channels, features = kernel_shape[-2:]

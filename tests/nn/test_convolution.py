@@ -184,6 +184,15 @@ def test_only_a_cpu_takes_a_special_path(case):
     assert (lowered(convolution, "cpu") == lowered(lax_convolution, "cpu")) == (case in XLAS)
 
 
+def test_no_form_is_unrolled_over_a_large_kernel():
+    """Of 2,000 x 2,000 taps no trace would come back."""
+    for channels, groups in ((1, 1), (4, 1), (33, 33)):
+        x = jax.ShapeDtypeStruct((1, 1000, 1000, channels), jnp.float32)
+        kernel = jax.ShapeDtypeStruct((2000, 2000, channels // groups, channels), jnp.float32)
+        fn = partial(convolution, feature_group_count=groups)
+        assert "conv_general_dilated" in str(jax.make_jaxpr(fn)(x, kernel)).split("cond")[0]
+
+
 def test_one_exported_program_holds_the_path_of_each_platform():
     *shapes, options = CASES["few channels"]
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]

@@ -97,8 +97,9 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, and at most 32 output
     channels; many is 128 input channels or more, tiny an output of at most 36 pixels. Kernels of more than 64 pixels
     are left to XLA, if not split, because the forms are unrolled over them. CPU time (of all threads), jax 0.12 on two
-    cores, batch 32, 3 x 3 kernels if not said otherwise (`benchmarks/convolution.py`). Inside `lax.scan` XLA's convolutions are 5 times slower on a CPU and matrix products are not: the rows of few channels use none, so
-    LeNet runs at full speed there.
+    cores, batch 32, 3 x 3 kernels if not said otherwise (`benchmarks/convolution.py`). Inside `lax.scan` XLA's
+    convolutions are 5 times slower on a CPU and matrix products are not: the rows of few channels use none, so LeNet
+    runs at full speed there.
     """
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
         return XLA

@@ -1,6 +1,15 @@
 """Convolutions (D2L 7.1 to 7.5): edges, a kernel that is learned, padding and strides, channels, pooling, fields.
 
-python examples/ch07_convolutions.py
+    python examples/ch07_convolutions.py
+
+On two cores of an AMD EPYC it takes 18 s of processor time, most of it to compile. It prints and draws that
+
+- the kernel [1, -1] finds the vertical edges of a bar, and gradient descent finds that kernel: after ten steps from
+  zeros it is [0.98847, -0.98847];
+- without padding a corner pixel is seen by one output of a 3 x 3 convolution, a central one by nine;
+- a shift by a pixel changes the edges of a digit by 48 %, max-pooled over 4 x 4 by 25 %;
+- a unit of VGG-11's last convolution can see 134 x 134 pixels, and three quarters of its squared gradient lie in the
+  middle quarter of them.
 """
 
 from collections.abc import Mapping
@@ -16,19 +25,15 @@ import numpy as np
 
 from jaxdl import experiment, nn, plotting, training
 from jaxdl.data import load, resize
-from jaxdl.nn.convolution_from_scratch import conv2d_im2col, conv2d_matmul, conv2d_naive, corr2d
-from jaxdl.nn.pooling import avg_pool, max_pool
-from jaxdl.vision import LeNet
-from jaxdl.vision.receptive_field import Window, receptive_field
-from jaxdl.vision.vgg import vgg11_small
+from jaxdl.vision import LeNet, Window, receptive_field, vgg11_small
 
-EDGE = jnp.array([[1.0, -1.0]])
-KERNELS = {
-    "blur": np.ones((3, 3)) / 9,
-    "sharpen": np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]]),
-    "vertical edges": np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]),  # Sobel's
-    "horizontal edges": np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]]),
-    "outline": np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]]),
+EDGE: Any = np.array([[1, -1]], np.float32)
+KERNELS: dict[str, Any] = {
+    "blur": np.full((3, 3), 1 / 9, np.float32),
+    "sharpen": np.array([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], np.float32),
+    "vertical edges": np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32),  # Sobel's
+    "horizontal edges": np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]], np.float32),
+    "outline": np.array([[-1, -1, -1], [-1, 8, -1], [-1, -1, -1]], np.float32),
 }
 
 # Kernel, padding and strides of height and width, on 8 x 8 pixels (D2L 7.3).
@@ -91,16 +96,14 @@ def edge_image() -> jax.Array:
 def edges(image: jax.Array, folder: Path, figures: dict[str, float]) -> None:
     """7.2: a kernel that finds vertical edges, and classic kernels on a digit."""
     bar = edge_image()
-    found, transposed = corr2d(bar, EDGE), corr2d(bar.T, EDGE)
+    found, transposed = nn.corr2d(bar, EDGE), nn.corr2d(bar.T, EDGE)
     print("7.2  Kernel [1, -1] on a bar: 1 from white to black, -1 back. Each row:", *found[0].astype(int))
     print(f"     On the bar transposed, whose edges are horizontal: at most {float(abs(transposed).max()):g}\n")
     figures["edges/found"] = float(abs(found).sum())
     figures["edges/transposed"] = float(abs(transposed).max())
 
     panels: dict[str, Any] = {"bar": bar, "[1, -1]": found, "bar transposed": bar.T, "[1, -1] ": transposed}
-    panels |= {"digit": image} | {
-        name: corr2d(image, jnp.asarray(kernel, jnp.float32)) for name, kernel in KERNELS.items()
-    }
+    panels |= {"digit": image} | {name: nn.corr2d(image, kernel) for name, kernel in KERNELS.items()}
     draw_images(panels, folder / "edges.png", "Images and what kernels make of them", columns=5)
 
 
@@ -125,12 +128,12 @@ def learn_kernel(steps: int = 10, learning_rate: float = 0.03) -> tuple[np.ndarr
       The kernel before each step and after the last, `[steps + 1, 2]`, and the summed squared errors, `[steps + 1]`.
     """
     image = edge_image()
-    target = corr2d(image, EDGE)
+    target = nn.corr2d(image, EDGE)
 
     @jax.jit
     @jax.value_and_grad
     def squared_error(kernel: jax.Array) -> jax.Array:
-        return ((corr2d(image, kernel) - target) ** 2).sum()
+        return ((nn.corr2d(image, kernel) - target) ** 2).sum()
 
     kernel, kernels, losses = jnp.zeros((1, 2)), [], []
     for _ in range(steps + 1):
@@ -172,12 +175,11 @@ def padding_and_strides(folder: Path, figures: dict[str, float]) -> None:
     print("7.3  8 x 8 pixels become")
     for axes, (name, (size, padding, strides)) in zip(picture.subplots(1, len(CASES)), CASES.items(), strict=True):
         kernel, image = jnp.ones((*size, 1, 1)), jnp.ones((1, 8, 8, 1))
-        output, pull_back = jax.vjp(partial(conv2d_matmul, kernel=kernel, strides=strides, padding=padding), image)
+        output, pull_back = jax.vjp(partial(nn.conv2d_matmul, kernel=kernel, strides=strides, padding=padding), image)
         seen = np.asarray(pull_back(jnp.ones_like(output))[0][0, ..., 0])  # [8, 8]
-        height, width = output.shape[1:3]
+        height, width = map(output_size, (8, 8), size, padding, strides)
         print(f"  {height} x {width}   {name}")
-        assert (height, width) == tuple(map(output_size, (8, 8), size, padding, strides))
-        figures |= {f"{name}/height": height, f"{name}/width": width}
+        figures |= {f"{name}/height": output.shape[1], f"{name}/width": output.shape[2]}
         figures |= {f"{name}/corner": float(seen[0, 0]), f"{name}/centre": float(seen[3, 3])}
         axes.imshow(seen, cmap="gray", vmin=0, vmax=15)
         for (row, column), count in np.ndenumerate(seen):
@@ -195,16 +197,16 @@ def channels(figures: dict[str, float]) -> None:
     image = np.stack([square, square + 1], axis=-1)[None]  # [1, 3, 3, 2]
     two_in = np.stack([kernel, kernel + 1], axis=-1)  # [2, 2, in]
     three_out = np.stack([two_in, two_in + 1, two_in + 2], axis=-1)  # [2, 2, in, out]
-    output = conv2d_naive(image, three_out)[0]  # [2, 2, 3]
+    output = nn.conv2d_naive(image, three_out)[0]  # [2, 2, 3]
     print("7.4  Two input channels, three output channels:", *(output[..., i].astype(int).tolist() for i in range(3)))
 
     rng = np.random.default_rng(0)
     pixels, weights = rng.random((1, 3, 3, 3)), rng.random((3, 2))
-    difference = float(abs(conv2d_naive(pixels, weights[None, None]) - pixels @ weights).max())
+    difference = float(abs(nn.conv2d_naive(pixels, weights[None, None]) - pixels @ weights).max())
     print(f"     A 1 x 1 convolution is a matrix product over channels: they differ by {difference:.0e}")
 
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 256, 256, 128), (5, 5, 128, 128))]
-    flops = training.count_flops(partial(conv2d_im2col, padding=2), *shapes)
+    flops = training.count_flops(partial(nn.conv2d_im2col, padding=2), *shapes)
     print(f"     5 x 5, 128 to 128 channels, 256 x 256 pixels: {flops:,} multiplications and additions\n")
     figures |= {f"channels/{i}": float(output[..., i].sum()) for i in range(3)}
     figures |= {"channels/one_by_one": difference, "channels/flops": flops}
@@ -214,26 +216,26 @@ def pooling(image: jax.Array, folder: Path, figures: dict[str, float]) -> None:
     """7.5: the maximum and the mean of windows, and what a shift by one pixel changes."""
     x = jnp.arange(16.0).reshape(4, 4, 1)
     rows = {
-        "max 2 x 2 of 3 x 3": max_pool(jnp.arange(9.0).reshape(3, 3, 1), (2, 2)),
-        "mean 2 x 2 of 3 x 3": avg_pool(jnp.arange(9.0).reshape(3, 3, 1), (2, 2)),
-        "max 3 x 3 of 4 x 4, strides 3": max_pool(x, (3, 3), (3, 3)),
-        "max 3 x 3, padding 1, strides 2": max_pool(x, (3, 3), (2, 2), 1),
-        "max 2 x 3, padding 0 x 1, strides 2 x 3": max_pool(x, (2, 3), (2, 3), (0, 1)),
+        "max 2 x 2 of 3 x 3": nn.max_pool(jnp.arange(9.0).reshape(3, 3, 1), (2, 2)),
+        "mean 2 x 2 of 3 x 3": nn.avg_pool(jnp.arange(9.0).reshape(3, 3, 1), (2, 2)),
+        "max 3 x 3 of 4 x 4, strides 3": nn.max_pool(x, (3, 3), (3, 3)),
+        "max 3 x 3, padding 1, strides 2": nn.max_pool(x, (3, 3), (2, 2), 1),
+        "max 2 x 3, padding 0 x 1, strides 2 x 3": nn.max_pool(x, (2, 3), (2, 3), (0, 1)),
     }
     print("7.5  Pooling 0, 1, 2, ...")
     for name, pooled in rows.items():
         print(f"  {name:<42}{pooled[..., 0].astype(int).tolist()}")
         figures[f"pooling/{name}"] = float(pooled.sum())
 
-    vertical = jnp.asarray(KERNELS["vertical edges"], jnp.float32)
-    found, shifted = (abs(corr2d(x, vertical))[..., None] for x in (image, jnp.roll(image, 1, axis=1)))
+    kernel = KERNELS["vertical edges"]
+    found, shifted = (abs(nn.corr2d(x, kernel))[..., None] for x in (image, jnp.roll(image, 1, axis=1)))
     for size in (1, 2, 4):
-        a, b = (max_pool(x, (size, size)) for x in (found, shifted))
+        a, b = (nn.max_pool(x, (size, size)) for x in (found, shifted))
         figures[f"pooling/shift/{size}"] = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(a))
     one, two, four = (f"{figures[f'pooling/shift/{size}']:.0%}" for size in (1, 2, 4))
     print(f"     Shifted by a pixel, the digit's edges change by {one}; pooled over 2 x 2 by {two}, 4 x 4 by {four}\n")
-    panels = {"vertical edges": found, "max 2 x 2": max_pool(found, (2, 2), (2, 2))}
-    panels |= {"max 4 x 4": max_pool(found, (4, 4), (4, 4)), "mean 4 x 4": avg_pool(found, (4, 4), (4, 4))}
+    panels = {"vertical edges": found, "max 2 x 2": nn.max_pool(found, (2, 2), (2, 2))}
+    panels |= {"max 4 x 4": nn.max_pool(found, (4, 4), (4, 4)), "mean 4 x 4": nn.avg_pool(found, (4, 4), (4, 4))}
     panels = {name: panel[..., 0] for name, panel in panels.items()}
     draw_images(panels, folder / "pooling.png", "Pooling the edges of a digit", columns=4)
 
@@ -273,7 +275,7 @@ def receptive_fields(config: Config, folder: Path, figures: dict[str, float]) ->
     curves.legend()
 
     models = {
-        "LeNet": (LeNet(pool=avg_pool), "Conv_1", 28),
+        "LeNet": (LeNet(pool=nn.avg_pool), "Conv_1", 28),
         "VGG-11": (vgg11_small(dense_widths=(8,)), "Conv_7", 160),
     }
     for axes, (name, (model, layer, pixels)) in zip(panels, models.items(), strict=True):

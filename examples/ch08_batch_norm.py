@@ -1,6 +1,17 @@
 """Batch normalisation (D2L 8.5): what it does to signals and gradients in a deep network, and to high learning rates.
 
-python examples/ch08_batch_norm.py
+    python examples/ch08_batch_norm.py
+
+It trains 20 dense layers, and LeNets at two learning rates, on scikit-learn's digits. On two cores of an AMD EPYC it
+takes 37 s (53 of processor time). Seeds 0 to 2, in brackets what theory says of wide networks before training:
+
+    20 layers    a layer multiplies the signal by    and the gradient by    accuracy after training
+    without      0.70 to 0.71 (0.707)                1.01 to 1.03 (1)       0.08 to 0.09, chance
+    with         1.00 (1)                            1.20 to 1.21 (1.211)   0.983
+
+    LeNet        learning rate 0.1                   1
+    without      0.986 to 0.992                      0.08 to 0.10, chance
+    with         0.986 to 0.997                      0.983 to 0.992
 """
 
 import math

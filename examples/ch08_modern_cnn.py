@@ -1,8 +1,26 @@
 """Modern convolutional networks (D2L chapter 8): any of them, trained on handwritten digits.
 
-python examples/ch08_modern_cnn.py
-python examples/ch08_modern_cnn.py --model densenet --strategy shard
-python examples/ch08_modern_cnn.py --model vgg11 --size full --data fashion_mnist --batch-size 128
+    python examples/ch08_modern_cnn.py
+    python examples/ch08_modern_cnn.py --model densenet --strategy shard
+    python examples/ch08_modern_cnn.py --model vgg11 --size full --data fashion_mnist --batch-size 128
+
+The default size has as many layers as the book's networks with fewer channels, for scikit-learn's digits resized to
+32 x 32. After 20 epochs on two cores of an AMD EPYC (seed 0; the seconds train one epoch of 44 steps, on a machine that
+was shared with other work, evaluation and compilation apart):
+
+    model               test accuracy    parameters    s an epoch
+    lenet                      0.989         82,826          0.21
+    batch_norm_lenet           0.989         62,158          0.41
+    alexnet                    0.986        393,442          2.32
+    vgg11                      0.989        445,482          0.50
+    nin                        0.986        133,798          0.89
+    googlenet                  0.989        377,478          0.89
+    resnet18                   0.981        702,570          0.65
+    resnext                    0.978        998,026          1.68
+    densenet                   0.994         49,860          0.69
+    regnetx                    0.964         46,578          0.81
+
+The book's sizes on Fashion-MNIST have not been run.
 """
 
 from collections.abc import Callable
@@ -77,8 +95,8 @@ class Config(experiment.RunConfig):
 
     epochs: int = 20
     batch_size: int = 32
-    learning_rate: float = 1e-3
-    """Of Adam; it falls to 0 along a cosine."""
+    learning_rate: float = 3e-3
+    """Of Adam; it grows from 0 during the first fifth of the steps and falls to 0 along a cosine."""
     model: ModelName = "resnet18"
     """The architecture."""
     size: Literal["small", "full"] = "small"
@@ -115,7 +133,9 @@ def main(config: Config) -> dict[str, float]:
     eval_data = DeviceData(images_and_labels(config.eval_split, config), 256, train=False)
 
     model = make_model(config, int(train_arrays["label"].max()) + 1)
-    optimizer = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.epochs * len(train_data)))
+    steps = config.epochs * len(train_data)
+    # From the full rate on, the networks without batch normalisation may never leave chance.
+    optimizer = optax.adam(optax.warmup_cosine_decay_schedule(0, config.learning_rate, steps // 5, steps))
     loss_fn, eval_fn = training.supervised(
         model,
         "image",

@@ -30,6 +30,9 @@ class BatchNormLeNet(nn.Module):
     Raises:
       ValueError: at construction, if `num_classes` is below 1; when called, if the images are not
         `[batch, height, width, channels]` or smaller than 16 x 16.
+
+    Note: the first dense layer sees pixels in the order height, width, channels, PyTorch's in the order channels,
+    height, width.
     """
 
     num_classes: int = 10
@@ -55,7 +58,7 @@ class BatchNormLeNet(nn.Module):
 
         x = self.pool(normalised(conv(6)(images)), (2, 2), (2, 2))  # 28 x 28 -> [batch, 12, 12, 6]
         x = self.pool(normalised(conv(16)(x)), (2, 2), (2, 2))  # [batch, 4, 4, 16]
-        x = jax.lax.collapse(x, 1)  # [batch, 256], over height, width, channels; PyTorch's channels come first
+        x = jax.lax.collapse(x, 1)  # [batch, 256]
         x = normalised(dense(120)(x))
         x = normalised(dense(84)(x))
         return dense(self.num_classes)(x)

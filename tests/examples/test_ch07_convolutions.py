@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl.nn.pooling import avg_pool
+from jaxdl import nn
 from jaxdl.vision import LeNet
 
 
@@ -25,7 +25,7 @@ def test_weights_of_dense_layers_and_convolutions(run):
 
 def test_edges_of_the_bar(run):
     figures, _ = run
-    found = example.corr2d(example.edge_image(), example.EDGE)
+    found = nn.corr2d(example.edge_image(), example.EDGE)
     np.testing.assert_array_equal(found, [[0, 1, 0, 0, 0, -1, 0]] * 6)
     assert figures["edges/found"] == 12
     assert figures["edges/transposed"] == 0
@@ -82,7 +82,9 @@ def test_receptive_fields(run):
 
 
 def test_every_pixel_of_the_field_is_heard_where_nothing_is_dropped():
-    gradient, centre = example.gradient_of_centre(LeNet(activation=jax.nn.sigmoid, pool=avg_pool), "Conv_1", 28, seed=1)
+    gradient, centre = example.gradient_of_centre(
+        LeNet(activation=jax.nn.sigmoid, pool=nn.avg_pool), "Conv_1", 28, seed=1
+    )
     assert centre == 5
     rows, columns = np.nonzero(gradient)
     assert (rows.min(), rows.max(), len(rows)) == (8, 21, 14 * 14)  # 5 * 2 - 2 and 14 pixels on

@@ -19,7 +19,7 @@ def test_shapes_and_parameters_are_the_books():
 
 
 def test_activation_and_pooling_are_the_callers():
-    """With the identity and a pooling that keeps one pixel of four, the first dense layer sees those pixels."""
+    """A pooling that keeps one pixel of four is called on what the activation made."""
     seen = []
     model = BatchNormLeNet(
         activation=lambda x: x, pool=lambda x, window, strides: seen.append(x.shape) or x[:, ::2, ::2]

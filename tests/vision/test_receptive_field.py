@@ -51,22 +51,17 @@ def convolve(x, layers):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(windows, min_size=1, max_size=3), st.integers(0, 3))
-def test_it_is_where_the_gradient_is_not_zero(layers, unit):
-    field = receptive_field(layers)
-    first = max(0, field.start + unit * field.stride)
-    last = field.start + unit * field.stride + field.size - 1
-    length = max(last, 0) + 60  # so that the last pixel is inside
-    gradient = jax.grad(lambda x: convolve(x, layers)[-1][0, unit, 0])(jnp.ones((1, length, 1)))
+@given(st.lists(windows, min_size=1, max_size=3))
+def test_it_is_where_the_gradient_is_not_zero(layers):
+    """Of a unit far from the borders, where no layer's padding is seen."""
+    field, unit = receptive_field(layers), 12
+    first = field.start + unit * field.stride
+    last = first + field.size - 1
+    gradient = jax.grad(lambda x: convolve(x, layers)[-1][0, unit, 0])(jnp.ones((1, last + 60, 1)))
     seen = np.flatnonzero(gradient)
-    if last < 0:  # the unit sees padding only
-        assert seen.size == 0
-    elif all(size >= stride and dilation == 1 for size, stride, _, dilation in layers):  # no pixel is skipped
-        assert seen.tolist() == list(range(first, last + 1))
-    else:
-        assert seen.size == 0 or (seen.min() >= first and seen.max() <= last)
-        if first == field.start + unit * field.stride:
-            assert (seen.min(), seen.max()) == (first, last)
+    assert (seen.min(), seen.max()) == (first, last)
+    if all(size >= stride and dilation == 1 for size, stride, _, dilation in layers):  # no pixel is skipped
+        assert seen.size == field.size
 
 
 def test_a_random_network_sees_no_more_and_no_less():

@@ -1,17 +1,16 @@
 """Batch normalisation (D2L 8.5): what it does to signals and gradients in a deep network, and to high learning rates.
 
     python examples/ch08_batch_norm.py
+    python examples/ch08_batch_norm.py --recipe book --strategy shard
 
-It trains 20 dense layers, and LeNets at two learning rates, on scikit-learn's digits. On two cores of an AMD EPYC it
-takes 37 s (53 of processor time). Seeds 0 to 2, in brackets what theory says of wide networks before training:
+On two cores of an AMD EPYC it takes 55 s of processor time. On digits, means of seeds 0 to 2:
 
-    20 layers    a layer multiplies the signal by    and the gradient by    accuracy after training
-    without      0.70 to 0.71 (0.707)                1.01 to 1.03 (1)       0.08 to 0.09, chance
-    with         1.00 (1)                            1.20 to 1.21 (1.211)   0.983
+- 20 dense layers with ReLU. Without normalisation each multiplies the signal by 0.705 (theory 0.707), and the network
+  stays at chance. With it the signal keeps its size and the gradient grows by 1.20 a layer on its way back (theory
+  1.211); the accuracy is 0.983.
+- LeNet reaches 0.989 at a learning rate of 0.1 and stays at chance at 1; normalised it reaches 0.991 and 0.989.
 
-    LeNet        learning rate 0.1                   1
-    without      0.986 to 0.992                      0.08 to 0.10, chance
-    with         0.986 to 0.997                      0.983 to 0.992
+The picture shows signals, gradients and learning curves; each training has a folder of its own beside it.
 """
 
 import math
@@ -53,8 +52,11 @@ class Config(experiment.RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.high_learning_rate > 0:
-            raise ValueError(f"high_learning_rate: expected a positive number, got {self.high_learning_rate}")
+        if not self.high_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"high_learning_rate: expected more than the learning rate of {self.learning_rate}, "
+                f"got {self.high_learning_rate}"
+            )
         for name, least in (("depth", 2), ("width", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
@@ -87,15 +89,13 @@ class DeepNetwork(flax.linen.Module):
 class Profile(NamedTuple):
     """Layer by layer: the standard deviation of what it puts out, and the norm of the gradient of its weights."""
 
-    signal: np.ndarray  # [depth]
-    gradient: np.ndarray  # [depth]
+    signal: Any  # [depth]
+    gradient: Any  # [depth]
 
 
 @partial(jax.jit, static_argnums=0)
-def outputs_and_gradients(
-    model: DeepNetwork, variables: Any, images: Any, labels: Any
-) -> tuple[list[jax.Array], list[jax.Array]]:
-    """What each hidden layer puts out, and the gradient of its weights."""
+def profile(model: DeepNetwork, variables: Any, images: Any, labels: Any) -> Profile:
+    """Looks into a network on one batch in training, without changing it."""
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         kept: Any = ["batch_stats", "intermediates"]
@@ -103,13 +103,8 @@ def outputs_and_gradients(
         return nn.cross_entropy(logits, labels).mean(), kept["intermediates"]["outputs"]
 
     gradients, outputs = jax.grad(loss, has_aux=True)(variables["params"])
-    return outputs, [gradients[f"Dense_{i}"]["kernel"] for i in range(model.depth)]
-
-
-def profile(model: DeepNetwork, variables: Mapping[str, Any], images: Any, labels: Any) -> Profile:
-    """Looks into a network on one batch, without changing it."""
-    outputs, gradients = outputs_and_gradients(model, variables, images, labels)
-    return Profile(np.array([x.std() for x in outputs]), np.array([jnp.linalg.norm(g) for g in gradients]))
+    kernels = [gradients[f"Dense_{i}"]["kernel"] for i in range(model.depth)]
+    return Profile(jnp.stack([x.std() for x in outputs]), jnp.stack([jnp.linalg.norm(kernel) for kernel in kernels]))
 
 
 def layer_factors(found: Profile) -> tuple[float, float]:
@@ -187,7 +182,8 @@ def deep_networks(config: Config, folder: Path, figures: dict[str, float]) -> di
         figures[f"deep/{name}/accuracy"] = history.rows[-1]["eval_accuracy"]
         for when, state in (("first", first), ("last", last)):
             variables = jax.device_get({"params": state.params, **state.model_state})  # from wherever it was trained
-            profiles[name, when] = found = profile(model, variables, images, labels)
+            found = jax.device_get(profile(model.clone(dtype=None), variables, images, labels))  # in float32
+            profiles[name, when] = found
             signal, gradient = layer_factors(found)
             figures |= {f"deep/{name}/{when}/signal": signal, f"deep/{name}/{when}/gradient": gradient}
     return profiles

@@ -129,7 +129,7 @@ def test_it_resumes_with_the_other_flags(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"high_learning_rate": 0.0}, "high_learning_rate: expected a positive number, got 0.0"),
+        ({"high_learning_rate": 0.1}, "high_learning_rate: expected more than the learning rate of 0.1, got 0.1"),
         ({"depth": 1}, "depth: expected at least 2, got 1"),
         ({"width": 0}, "width: expected at least 1, got 0"),
     ],

@@ -9,7 +9,7 @@ from jaxdl.vision.design_space import multiply_adds
 
 def run(tmp_path, monkeypatch, **fields):
     monkeypatch.chdir(tmp_path)
-    fields = {"networks": 1, "epochs": 3, "train_split": "train[:768]", **fields}
+    fields = {"networks": 1, "epochs": 4, "batch_size": 32, "train_split": "train[:768]", **fields}
     return example.main(example.Config(**fields))
 
 
@@ -17,12 +17,12 @@ def test_it_compares_leaves_its_record_and_resumes(tmp_path, monkeypatch, capsys
     fields = {"plot": tmp_path / "new" / "spaces.png", "checkpoint_dir": tmp_path / "ck", "log_dir": tmp_path / "logs"}
     figures = run(tmp_path, monkeypatch, **fields)
     assert {*figures} == {f"{space}_{figure}" for space in example.SPACES for figure in ("mean_error", "least_error")}
-    assert figures["growing_mean_error"] < 0.6  # chance is 0.9
+    assert figures["growing_mean_error"] < 0.5  # chance is 0.9
     assert fields["plot"].stat().st_size > 10_000
     (folder,) = (tmp_path / "runs").iterdir()
     for name in ("any_00", "growing_00"):
         assert (folder / name / "history.csv").exists()
-        assert (tmp_path / "ck" / name / "36").is_dir()
+        assert (tmp_path / "ck" / name / "96").is_dir()
         assert list((tmp_path / "logs" / name).iterdir())
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["network", "any_00", "growing_00", "picture:"]

@@ -19,13 +19,21 @@ def test_shapes_and_parameters_are_the_books():
 
 
 def test_activation_and_pooling_are_the_callers():
-    """A pooling that keeps one pixel of four is called on what the activation made."""
-    seen = []
-    model = BatchNormLeNet(
-        activation=lambda x: x, pool=lambda x, window, strides: seen.append(x.shape) or x[:, ::2, ::2]
-    )
+    calls = []
+
+    def activation(x):
+        calls.append(("activation", x.shape[1:]))
+        return x
+
+    def pool(x, window, strides):
+        calls.append(("pool", x.shape[1:]))
+        return x[:, ::2, ::2]
+
+    model = BatchNormLeNet(activation=activation, pool=pool)
     jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((3, 28, 28, 1)))
-    assert seen == [(3, 24, 24, 6), (3, 8, 8, 16)]
+    images = [(24, 24, 6), (8, 8, 16)]
+    want = [call for shape in images for call in (("activation", shape), ("pool", shape))]
+    assert calls == [*want, ("activation", (120,)), ("activation", (84,))]
 
 
 def test_16_pixels_are_enough_and_15_are_not():

@@ -1,0 +1,58 @@
+"""Every case is the network that it is named after, and has a peer."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl import training
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+COUNTS = {
+    "mlp": 203_530,
+    "lenet": 61_706,
+    "lenet_relu_max": 61_706,
+    "vgg": 43_093_322 - (7**2 - 3**2) * 128 * 4096,  # the book's at 96 pixels instead of 224
+    "nin": 1_992_166,
+    "googlenet": 5_977_530,
+    "resnet18": 11_178_378,
+    "densenet": 758_226,
+}
+
+
+@pytest.fixture(scope="module")
+def cases():
+    spec = importlib.util.spec_from_file_location("benchmark_cases", BENCHMARKS / "cases.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_each_has_a_peer(cases):
+    worker = (BENCHMARKS / "peers" / "torch_worker.py").read_text()
+    assert set(re.findall(r'"(\w+)": torch_\w+\.', worker)) == set(cases.CASES) == set(COUNTS)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_its_parameters_and_examples(cases, name, monkeypatch):
+    def shapes(init, optimizer, key):
+        return jax.eval_shape(lambda key: original(init, optimizer, key), key)
+
+    original = training.init_state
+    monkeypatch.setattr(training, "init_state", shapes)  # nothing is computed
+    case = cases.CASES[name]()
+    assert case.num_parameters == COUNTS[name]
+    modern = name in ("vgg", "nin", "googlenet", "resnet18", "densenet")
+    pixels, batch_size = (96, 32) if modern else (28, 256)
+    assert case.batch_size == batch_size
+    assert case.num_batches % 10 == 0  # so the default --steps-per-call fits
+    examples = case.examples(3)
+    assert examples["image"].shape == (3, pixels, pixels, 1)
+    assert examples["image"].dtype == np.float32
+    assert examples["label"].dtype == np.int32

@@ -2,13 +2,15 @@
 
     python examples/ch08_design_space.py
 
-A design space is a set of networks. One network of it may be good by luck; the distribution of errors of a random
-sample is not. Both spaces here are AnyNets of two stages. In "any" every stage chooses its depth, width, group width
-and bottleneck for itself; in "growing" all stages share group width and bottleneck, and depth and width never decrease
-from stage to stage, the rules that led the paper from AnyNetX_A to AnyNetX_E. To be fair, networks of both are drawn
-until they cost between 0.2 and 0.5 million multiplications with additions for one image.
+A design space is a set of networks. One of them may be good by luck, so what is compared is the distribution of the
+errors of a random sample. Both spaces here are AnyNets of two stages. In "any" every stage has a depth, width, group
+width and bottleneck of its own; in "growing" the stages share group width and bottleneck, and depth and width never
+decrease from stage to stage, the rules that led the paper from AnyNetX_A to AnyNetX_E. To be fair, networks of both
+are drawn until they cost between 0.2 and 0.5 million multiplications with additions for one image.
 
-The default draws ten networks of each and trains each for 4 epochs on scikit-learn's digits, resized to 32 x 32.
+The default trains 10 networks of each for 4 epochs on scikit-learn's digits, resized to 32 x 32. Their mean error is
+0.34 in "any" (0.30 to 0.39, seeds 0 to 2) and 0.18 in "growing" (0.174 to 0.178). It takes 80 s on two cores of an AMD
+EPYC (jax 0.12), most of it compilation.
 """
 
 import contextlib
@@ -121,7 +123,7 @@ def main(config: Config) -> dict[str, float]:
     arrays = {name: images_and_labels(config.data, split) for name, split in splits.items()}
     folder = experiment.run_folder("ch08_design_space")
     costs, errors = {}, {}
-    print("network     depths     widths        group widths  bottlenecks       million  error")
+    print("network     depths        widths        group widths  bottlenecks   million  error")
     for name, space in SPACES.items():
         rng, costs[name], errors[name] = np.random.default_rng(config.seed), [], []
         for i in range(config.networks):
@@ -130,7 +132,7 @@ def main(config: Config) -> dict[str, float]:
             errors[name].append(held_out_error(model, arrays, config, folder / f"{name}_{i:02}"))
             stages = (model.depths, model.widths, model.group_widths, model.bottlenecks)
             row = "  ".join(f"{' '.join(map(str, numbers)):<12}" for numbers in stages)
-            print(f"{name}_{i:02}  {row}  {costs[name][-1]:.2f}  {errors[name][-1]:.3f}", flush=True)
+            print(f"{f'{name}_{i:02}':<10}  {row}  {costs[name][-1]:>7.2f}  {errors[name][-1]:.3f}", flush=True)
     picture = config.plot or folder / "design_spaces.png"
     plot(costs, errors, picture)
     print(f"picture: {picture}")

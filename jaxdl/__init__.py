@@ -8,6 +8,7 @@ batch to state and metrics. The rooms load when they are first used, so `import 
 - `jaxdl.training`: the training contract, `fit`, evaluation, checkpoints.
 - `jaxdl.parallel`: one device to many: pmap, sharded jit.
 - `jaxdl.vision`: image models.
+- `jaxdl.kernels`: attention, in forms that agree.
 - `jaxdl.autodiff`: automatic differentiation from scratch, gradient checks.
 - `jaxdl.experiment`: the common flags of the example scripts.
 - `jaxdl.plotting`: curves, images.
@@ -17,10 +18,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdl import autodiff, data, experiment, nn, parallel, plotting, training, vision
+    from jaxdl import autodiff, data, experiment, kernels, nn, parallel, plotting, training, vision
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "autodiff", "data", "experiment", "nn", "parallel", "plotting", "training", "vision"]
+__all__ = [
+    "__version__",
+    "autodiff",
+    "data",
+    "experiment",
+    "kernels",
+    "nn",
+    "parallel",
+    "plotting",
+    "training",
+    "vision",
+]
 
 
 def __getattr__(name: str) -> Any:

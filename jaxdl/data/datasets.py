@@ -13,24 +13,29 @@ from jaxdl.data.errors import DatasetUnavailable
 from jaxdl.data.image_files import read_cifar10, read_digits, read_mnist
 from jaxdl.data.splits import parse_split
 from jaxdl.data.table_files import read_airfoil, read_breast_cancer, read_diabetes, read_kaggle_house, read_wine
+from jaxdl.data.text_files import read_fra_eng, read_pydoc, read_text_file
 
 
 class RemoteFile(NamedTuple):
-    """A published file: its path below the data directory, its address and its checksum (md5 or sha1)."""
+    """A published file: its path below the data directory, its address and its checksum (md5, sha1 or sha256).
+
+    A file `unpacked` below the data directory, of what is in it, serves as well.
+    """
 
     path: str
     url: str
     checksum: str
+    unpacked: str = ""
 
 
 class Dataset(NamedTuple):
-    """The files that each split needs, the function that reads them: `(split, files) -> arrays`, and an embedded data
-    set that serves where they cannot be had.
+    """The files that each split needs, the function that reads them: `(split, files) -> arrays`, and what serves, as
+    code, where they cannot be had.
     """
 
     files: Mapping[str, Sequence[RemoteFile]]
     read: Callable[[str, Sequence[Path]], dict[str, np.ndarray]]
-    alternative: str = "digits"
+    alternative: str = "load('digits')"
 
 
 def _mnist_files(name: str, address: str, md5s: Mapping[str, tuple[str, str]]) -> dict[str, list[RemoteFile]]:
@@ -63,6 +68,20 @@ _AIRFOIL = RemoteFile(
     f"{_D2L}airfoil_self_noise.dat",
     "76e5be1548fd8222e5074cf0faae75edff8cf93f",
 )
+_TIME_MACHINE = RemoteFile(
+    "timemachine/timemachine.txt", f"{_D2L}timemachine.txt", "090b5e7e70c295757f55df93cb0a180b9691891a"
+)
+_TINY_SHAKESPEARE = RemoteFile(
+    "tinyshakespeare/input.txt",
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+)
+_FRA_ENG = RemoteFile(
+    "fra-eng/fra-eng.zip",
+    f"{_D2L}fra-eng.zip",
+    "94646ad1522d915e7b0f9296181140edcf86a4f5",
+    unpacked="fra-eng/fra.txt",
+)
 _EMBEDDED = {"train": (), "test": ()}
 _DATASETS = {
     "digits": Dataset(_EMBEDDED, read_digits),
@@ -92,8 +111,12 @@ _DATASETS = {
     "breast_cancer": Dataset(_EMBEDDED, read_breast_cancer),
     "wine": Dataset(_EMBEDDED, read_wine),
     "diabetes": Dataset(_EMBEDDED, read_diabetes),
-    "airfoil": Dataset({"train": (_AIRFOIL,)}, read_airfoil, alternative="diabetes"),
-    "kaggle_house": Dataset(_KAGGLE_HOUSE, read_kaggle_house, alternative="diabetes"),
+    "airfoil": Dataset({"train": (_AIRFOIL,)}, read_airfoil, alternative="load('diabetes')"),
+    "kaggle_house": Dataset(_KAGGLE_HOUSE, read_kaggle_house, alternative="load('diabetes')"),
+    "pydoc": Dataset(_EMBEDDED, read_pydoc),
+    "time_machine": Dataset({"train": (_TIME_MACHINE,)}, read_text_file, alternative="load('pydoc')"),
+    "tiny_shakespeare": Dataset({"train": (_TINY_SHAKESPEARE,)}, read_text_file, alternative="load('pydoc')"),
+    "fra_eng": Dataset({"train": (_FRA_ENG,)}, read_fra_eng, alternative="number_words(10_000)"),
 }
 
 
@@ -126,7 +149,7 @@ def load(
 
     Args:
       name: one of `list_datasets()`.
-      split: "train" or "test" ("airfoil" has "train" only), with slices and sums as in TensorFlow Datasets:
+      split: "train" or "test" (some have "train" only, see below), with slices and sums as in TensorFlow Datasets:
         `"train[:80%]"`, `"test[8000:]"`, `"test[-100:]"`, `"train[:10%]+test"`. Percentages round to the nearest
         example; beyond the ends counts as in Python.
       directory: the data directory; see `data_dir`.
@@ -154,6 +177,17 @@ def load(
       | `diabetes`      | 353    | 89     | `x` 10, `y`: progression after a year, 25 to 346         |
       | `airfoil`       | 1,503  |        | `x` 5, `y`: sound pressure level in dB                   |
       | `kaggle_house`  | 1,460  | 1,459  | 80, numbers and text; in train also `SalePrice`, dollars |
+
+      Text: `text`, `[characters]`, an array of single characters, of which a split is a stretch; `"".join` makes one
+      `str` of it. `pydoc` is Python's language reference, which comes with Python; its sizes, here about those of
+      Python 3.11, differ by version. `fra_eng` has pairs of sentences as they are written, the short ones first.
+
+      | name               | train     | test     | arrays                                |
+      |--------------------|-----------|----------|---------------------------------------|
+      | `pydoc`            | 340,000   | 33,000   | `text`; no paragraph is in both       |
+      | `time_machine`     | 178,979   |          | `text`                                |
+      | `tiny_shakespeare` | 1,115,394 |          | `text`                                |
+      | `fra_eng`          | 167,130   |          | `english` and `french`, `StringDType` |
 
     Raises:
       ValueError: if the name or the split is unknown, the slice malformed, or splits with different columns are summed.
@@ -183,7 +217,8 @@ def load(
 
 def _obtain(file: RemoteFile, folder: Path, download: bool, alternative: str) -> Path:
     path = folder / file.path
-    for present in (path, path.with_suffix("") if path.suffix == ".gz" else path):
+    unpacked = path.with_suffix("") if path.suffix == ".gz" else folder / (file.unpacked or file.path)
+    for present in (path, unpacked):
         if present.is_file():
             return present
     if not download:

@@ -20,7 +20,7 @@ _ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256"}  # by the length of the chec
 
 
 def download(
-    url: str, path: str | PathLike[str], checksum: str, *, alternative: str = "digits", timeout: float = 30.0
+    url: str, path: str | PathLike[str], checksum: str, *, alternative: str = "load('digits')", timeout: float = 30.0
 ) -> Path:
     """Downloads `url` to `path`, verified by its published checksum.
 
@@ -33,7 +33,7 @@ def download(
       url: http or https.
       path: where the file goes; its folder is made if needed.
       checksum: as published, in hexadecimal; its length tells md5, sha1 or sha256.
-      alternative: an embedded data set for the error to suggest.
+      alternative: what needs no network, as code, for the error to suggest.
       timeout: seconds without a byte after which to give up.
 
     Returns:

@@ -29,15 +29,15 @@ class DatasetUnavailable(RuntimeError):
       reason: what went wrong.
       url: where the file is published.
       path: where the file is expected, if you fetch it yourself.
-      alternative: a data set that needs no network.
+      alternative: what needs no network, as code.
     """
 
-    def __init__(self, reason: str, url: str, path: str | PathLike[str], alternative: str = "digits"):
+    def __init__(self, reason: str, url: str, path: str | PathLike[str], alternative: str = "load('digits')"):
         super().__init__(reason, url, path, alternative)
         self.reason, self.url, self.path, self.alternative = reason, url, Path(path), alternative
 
     def __str__(self) -> str:
         return (
             f"{self.reason}. Put the file from {self.url} into the folder {self.path.parent} as {self.path.name}, "
-            f"or use the embedded data set: load({self.alternative!r})."
+            f"or use what needs no network: {self.alternative}."
         )

@@ -89,7 +89,7 @@ def _text(path: str | PathLike[str]) -> str:
     content, text = Path(path).read_bytes(), ""
     wrong = content.find(b"\0")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         wrong = error.start if wrong < 0 else min(wrong, error.start)
     if wrong >= 0:

@@ -23,10 +23,10 @@ FETCH_SECONDS = 0.1  # between two looks at the device, so at most 10 a second
 class Data(Protocol):
     """Where batches come from.
 
-    Its position is `(epoch, batch)`, so resuming needs no pickled iterator. All batches of a `Data` have the same
-    shapes; once yielded, a batch is not written to. A `Data` may also offer `chunks(epoch, start, size)`, stacks
-    `[n, batch, ...]` of up to `size` batches, where it can make them faster than `fit` stacks batches. A stack may be a
-    mapping with `rows` `[n, batch]` and `gather(rows) -> batch`, to be gathered inside the compiled scan.
+    Its position is `(epoch, batch)`, so resuming needs no pickled iterator. Each new shape of a batch compiles the step
+    again; once yielded, a batch is not written to. A `Data` may also offer `chunks(epoch, start, size)`, stacks
+    `[n, batch, ...]` of up to `size` batches of one shape, where it can make them faster than `fit` stacks batches. A
+    stack may be a mapping with `rows` `[n, batch]` and `gather(rows) -> batch`, to be gathered inside the compiled scan.
     """
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

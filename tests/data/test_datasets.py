@@ -348,8 +348,10 @@ def test_real_tables(name, shapes):
 
 
 def test_names_and_splits():
-    names = ["airfoil", "breast_cancer", "cifar10", "diabetes", "digits", "fashion_mnist", "kaggle_house", "mnist"]
-    assert list_datasets() == [*names, "wine"]
+    assert list_datasets() == [
+        *("airfoil", "breast_cancer", "cifar10", "diabetes", "digits", "fashion_mnist", "fra_eng", "kaggle_house"),
+        *("mnist", "pydoc", "time_machine", "tiny_shakespeare", "wine"),
+    ]
     with pytest.raises(ValueError, match=r"name: expected one of airfoil, breast_cancer, .*, wine, got 'imagenet'"):
         load("imagenet")
     with pytest.raises(ValueError, match="split: expected one of train, test for 'mnist', got 'valid'"):

@@ -101,7 +101,7 @@ def test_bad(server, tmp_path, name, reason):
 def test_the_length_of_the_checksum_tells_its_algorithm(server, tmp_path, algorithm):
     checksum = hashlib.new(algorithm, CONTENT).hexdigest()
     download(f"{server.url}/good", tmp_path / "file", checksum)
-    with pytest.raises(DatasetUnavailable, match=f"expected {algorithm} {checksum}, found .*load\\('wine'\\)"):
+    with pytest.raises(DatasetUnavailable, match=f"expected {algorithm} {checksum}, found .*wine"):
         download(f"{server.url}/damaged", tmp_path / "other", checksum, alternative="wine")
     with pytest.raises(ValueError, match="checksum: expected 32, 40 or 64 hexadecimal digits"):
         download(f"{server.url}/good", tmp_path / "other", checksum[:-1])

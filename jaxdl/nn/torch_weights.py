@@ -14,6 +14,10 @@ models of torchvision. What a leaf is called tells the rest:
 | `embedding`          | `weight`       | as it is                                                       |
 | `scale`, `bias`      | `weight`, `bias` | as they are                                                  |
 | `mean`, `var`        | `running_mean`, `running_var` | as they are                                     |
+| `input_kernel`, `recurrent_kernel` | `weight_ih_l*`, `weight_hh_l*` | `[out, in]` to `[in, out]`       |
+| `input_bias`, `recurrent_bias` | `bias_ih_l*`, `bias_hh_l*` | as they are                                |
+
+The layers of an RNN, GRU or LSTM (`layer_0`, `layer_0_reverse`) need no names of their own: {"LSTM_0": "lstm"}.
 
 Where a dense layer follows a flattened image, PyTorch's inputs run over channels, height, width and ours over height,
 width, channels: `flattened` reorders them.
@@ -35,7 +39,12 @@ _TORCH_NAMES = {
     "bias": "bias",
     "mean": "running_mean",
     "var": "running_var",
+    "input_kernel": "weight_ih",
+    "recurrent_kernel": "weight_hh",
+    "input_bias": "bias_ih",
+    "recurrent_bias": "bias_hh",
 }
+_RECURRENT = ("input_kernel", "recurrent_kernel", "input_bias", "recurrent_bias")
 
 
 def read(path: str | PathLike[str]) -> dict[str, np.ndarray]:
@@ -97,19 +106,20 @@ def convert(
     missing, misshaped, used = [], [], set()
 
     def take(path: tuple[Any, ...], leaf: Any) -> Any:
-        collection, *modules, name = (str(entry.key) for entry in path)
+        _, *modules, name = (str(entry.key) for entry in path)
+        layer = modules.pop().replace("layer_", "_l", 1) if name in _RECURRENT and modules else ""  # "_l0_reverse"
         module = "/".join(modules)
         if module not in names or name not in _TORCH_NAMES:
-            missing.append(f"no PyTorch name for {collection}/{'/'.join([*modules, name])}")
+            missing.append(f"no PyTorch name for {'/'.join(str(entry.key) for entry in path)}")
             return leaf
-        prefix = names[module]
-        key = f"{prefix}.{_TORCH_NAMES[name]}" if prefix else _TORCH_NAMES[name]
+        theirs = _TORCH_NAMES[name] + layer
+        key = f"{names[module]}.{theirs}" if names[module] else theirs
         used.add(key)
         if key not in state:
             missing.append(f"{key} (for {module}/{name})")
             return leaf
         array = np.asarray(state[key])
-        if name == "kernel" and array.ndim >= 2:
+        if name.endswith("kernel") and array.ndim >= 2:
             if module in flattened and array.ndim == 2:
                 array = _reorder(array, flattened[module])
             array = array.transpose(*range(2, array.ndim), 1, 0)

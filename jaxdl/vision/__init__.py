@@ -18,6 +18,7 @@ from jaxdl.vision.resnet import ResNet, resnet18, resnet34, resnet50
 from jaxdl.vision.resnext import ResNeXt, ResNeXtBlock
 from jaxdl.vision.torchvision import torchvision_names
 from jaxdl.vision.vgg import VGG, vgg11, vgg11_small, vgg16, vgg19
+from jaxdl.vision.vit import ViT
 
 __all__ = [
     "VGG",
@@ -41,6 +42,7 @@ __all__ = [
     "ResNet",
     "ResidualBlock",
     "TransitionBlock",
+    "ViT",
     "Window",
     "compatible_widths",
     "error_edf",

@@ -1,0 +1,140 @@
+"""Multi-head attention as a layer (Vaswani et al., 2017, section 3.2.2; D2L 11.5), with grouped queries and a cache."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdl.kernels import attention, attention_weights
+from jaxdl.nn.positions import rotary_positions
+
+
+class KVCache(NamedTuple):
+    """The keys and values of the tokens so far, `[batch, size, kv_heads, head_size]`; slot i is that of position i."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+class MultiHeadAttention(nn.Module):
+    """Projects to several heads, attends in each, and projects their outputs together.
+
+    Args:
+      num_heads: of the queries.
+      num_kv_heads: of keys and values; it divides `num_heads` (Ainslie et al., 2023, "GQA"; 1 is multi-query). The
+        default is as many.
+      head_size: features of a head; the default is `features / num_heads`.
+      dropout_rate: on the attention weights, in training.
+      use_bias: whether the four projections have biases (PyTorch: yes; the book: no).
+      rotary: turns queries and keys by their positions, see `rotary_positions`.
+      kernel_init: initialiser of the four projections.
+      dtype: the compute type.
+      implementation: of `jaxdl.kernels.attention`.
+
+    Raises:
+      ValueError: at construction, if a number is below 1 or `num_kv_heads` does not divide `num_heads`; when called, if
+        `num_heads` does not divide the features and no `head_size` is given, or the shapes do not fit.
+    """
+
+    num_heads: int
+    num_kv_heads: int | None = None
+    head_size: int | None = None
+    dropout_rate: float = 0.0
+    use_bias: bool = False
+    rotary: bool = False
+    kernel_init: Any = nn.initializers.xavier_uniform()
+    dtype: Any = None
+    implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_heads", "num_kv_heads", "head_size"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise ValueError(f"{name}: expected at least 1, got {number}")
+        if self.num_kv_heads and self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_kv_heads: expected a divisor of {self.num_heads} heads, got {self.num_kv_heads}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self,
+        query: jax.Array,
+        memory: jax.Array | None = None,
+        bias: jax.Array | None = None,
+        mask: jax.Array | None = None,
+        *,
+        is_causal: bool = False,
+        memory_lengths: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        cache: KVCache | None = None,
+        train: bool = False,
+    ) -> Any:
+        """Attends from `query` to `memory`, or to itself.
+
+        Args:
+          query: floating `[batch, q_len, features]`.
+          memory: `[batch, kv_len, memory_features]`, keys and values in one; None is `query`.
+          bias: as for `jaxdl.kernels.attention`; so is `mask`.
+          mask: boolean, broadcastable to `[batch, num_heads, q_len, kv_len]` with four axes.
+          is_causal: a token sees itself and what is before it.
+          memory_lengths: integer `[batch]`: keys from there on are padding.
+          positions: integer `[batch, q_len]`: where the tokens stand; None is 0, 1, ...
+          cache: to decode with: keys and values are written into it at `positions`, and each token sees what the cache
+            holds up to its own position, instead of `memory`. What stands there beyond is never seen before it is
+            written again, so prompts of different lengths may be padded at the end.
+          train: whether dropout is on.
+
+        Returns:
+          `[batch, q_len, features]`; with a `cache` also the new one. With the collection `intermediates` mutable the
+          weights `[batch, heads, q_len, kv_len]` are sown there as `attention_weights`.
+        """
+        features = query.shape[-1]
+        if self.head_size is None and features % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of {features} features, got {self.num_heads}")
+        if query.ndim != 3 or (memory is not None and (memory.ndim != 3 or memory.shape[0] != query.shape[0])):
+            shapes = f"{list(query.shape)} and {None if memory is None else list(memory.shape)}"
+            raise ValueError(f"query, memory: expected [batch, length, features] of one batch, got {shapes}")
+        if positions is not None and positions.shape != query.shape[:2]:
+            raise ValueError(f"positions: expected {list(query.shape[:2])}, got {list(positions.shape)}")
+        kv_heads, size = self.num_kv_heads or self.num_heads, self.head_size or features // self.num_heads
+
+        source = query if memory is None else memory
+        q = self._heads(query, self.num_heads, size, "query")
+        k, v = (self._heads(source, kv_heads, size, name) for name in ("key", "value"))
+        if self.rotary:
+            if memory is not None:
+                raise ValueError("memory: rotary positions belong to attention of a sequence to itself")
+            q, k = rotary_positions(q, positions), rotary_positions(k, positions)
+        if cache is not None:
+            if memory is not None or positions is None:
+                raise ValueError("cache: expected with it positions and no memory")
+            cache, seen = _write(cache, k, v, positions)
+            k, v, is_causal = *cache, False
+            mask = seen if mask is None else seen & mask
+        options: dict[str, Any] = {"is_causal": is_causal, "key_value_seq_lengths": memory_lengths}
+        if self.is_mutable_collection("intermediates"):
+            self.sow("intermediates", "attention_weights", attention_weights(q, k, bias, mask, **options))
+        if train and self.dropout_rate:
+            options |= {"dropout_rate": self.dropout_rate, "dropout_key": self.make_rng("dropout")}
+        pooled = attention(q, k, v, bias, mask, **options, implementation=self.implementation)
+        pooled = pooled.reshape(*pooled.shape[:2], self.num_heads * size)
+        output = self._dense(features, "out")(pooled)
+        return output if cache is None else (output, cache)
+
+    def _heads(self, x: jax.Array, heads: int, size: int, name: str) -> jax.Array:
+        return self._dense(heads * size, name)(x).reshape(*x.shape[:2], heads, size)
+
+    def _dense(self, size: int, name: str) -> nn.Dense:
+        return nn.Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
+
+
+def _write(cache: KVCache, key: jax.Array, value: jax.Array, positions: jax.Array) -> tuple[KVCache, jax.Array]:
+    """The cache with new keys and values, and a mask of what each token sees of it."""
+    size = cache.key.shape[1]
+    if cache.key.shape != (key.shape[0], size, *key.shape[2:]) or key.shape[1] > size:
+        expected = f"[{key.shape[0]}, at least {key.shape[1]}, {key.shape[2]}, {key.shape[3]}]"
+        raise ValueError(f"cache: expected {expected} for these tokens, got {list(cache.key.shape)}")
+    examples = jnp.arange(key.shape[0])[:, None]
+    new = KVCache(*(old.at[examples, positions].set(x.astype(old.dtype)) for old, x in
+                    zip(cache, (key, value), strict=True)))  # fmt: skip
+    return new, jnp.arange(size).reshape(1, 1, 1, -1) <= positions[:, None, :, None]

@@ -1,0 +1,147 @@
+"""The layer around attention: PyTorch's numbers, the book's shapes, the cache."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdl import nn
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape))
+
+
+def test_equals_pytorch(x64):
+    """`nn.MultiheadAttention` with copied weights, a mask and padding: outputs, weights and gradients."""
+    torch = pytest.importorskip("torch")
+    features, heads, lengths = 12, 3, np.array([5, 3])
+    x, memory = normal(2, 4, features), normal(2, 5, features, seed=1)
+    mask = np.random.default_rng(2).random((4, 5)) < 0.7
+    mask[:, 0] = True
+    theirs = torch.nn.MultiheadAttention(features, heads, batch_first=True, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.copy_(torch.tensor(np.asarray(normal(*parameter.shape, seed=parameter.numel()))))
+    kernels, biases = (np.split(x.detach().numpy(), 3) for x in (theirs.in_proj_weight, theirs.in_proj_bias))
+    params = {name: {"kernel": kernels[i].T, "bias": biases[i]} for i, name in enumerate(("query", "key", "value"))}
+    params["out"] = {"kernel": theirs.out_proj.weight.detach().numpy().T, "bias": theirs.out_proj.bias.detach().numpy()}
+
+    theirs_x = torch.tensor(np.asarray(x), requires_grad=True)
+    theirs_memory = torch.tensor(np.asarray(memory), requires_grad=True)
+    padding = torch.tensor(np.arange(5)[None] >= lengths[:, None])
+    expected, weights = theirs(
+        theirs_x, theirs_memory, theirs_memory, key_padding_mask=padding, attn_mask=torch.tensor(~mask),
+        average_attn_weights=False,
+    )  # fmt: skip
+    (expected**2).sum().backward()
+
+    layer = nn.MultiHeadAttention(heads, use_bias=True)
+
+    def forward(params, x, memory):
+        return layer.apply(
+            {"params": params}, x, memory, mask=jnp.asarray(mask)[None, None], memory_lengths=jnp.asarray(lengths),
+            mutable=["intermediates"],
+        )  # fmt: skip
+
+    output, state = forward(params, x, memory)
+    np.testing.assert_allclose(output, expected.detach().numpy(), atol=1e-12)
+    found = state["intermediates"]["attention_weights"][0]
+    np.testing.assert_allclose(found, weights.detach().numpy(), atol=1e-12)
+    grads = jax.grad(lambda *a: (forward(*a)[0] ** 2).sum(), argnums=(0, 1, 2))(params, x, memory)
+    np.testing.assert_allclose(grads[1], theirs_x.grad.numpy(), atol=1e-10)
+    np.testing.assert_allclose(grads[2], theirs_memory.grad.numpy(), atol=1e-10)
+    ours = np.concatenate([grads[0][name]["kernel"].T for name in ("query", "key", "value")])
+    np.testing.assert_allclose(ours, theirs.in_proj_weight.grad.numpy(), atol=1e-10)
+    np.testing.assert_allclose(grads[0]["out"]["bias"], theirs.out_proj.bias.grad.numpy(), atol=1e-10)
+
+
+def test_shapes_of_the_book():
+    """D2L 11.5: hidden 100, 5 heads, no bias."""
+    layer, x, y = nn.MultiHeadAttention(5), jnp.ones((2, 4, 100)), jnp.ones((2, 6, 100))
+    output, variables = jax.eval_shape(
+        lambda: layer.init_with_output(jax.random.key(0), x, y, memory_lengths=jnp.array([3, 2]))
+    )
+    assert output.shape == (2, 4, 100)
+    assert nn.parameter_count(variables) == 4 * 100 * 100
+
+
+def test_grouped_queries_are_repeated_keys_and_values(x64):
+    x = normal(2, 5, 12)
+    grouped, plain = nn.MultiHeadAttention(6, num_kv_heads=2), nn.MultiHeadAttention(6)
+    params = grouped.init(jax.random.key(0), x)["params"]
+    assert params["key"]["kernel"].shape == (12, 4)
+    repeated = dict(params)
+    for name in ("key", "value"):
+        kernel = params[name]["kernel"].reshape(12, 2, 2)
+        repeated[name] = {"kernel": jnp.repeat(kernel, 3, axis=1).reshape(12, 12)}
+    ours = grouped.apply({"params": params}, x, is_causal=True)
+    np.testing.assert_allclose(ours, plain.apply({"params": repeated}, x, is_causal=True), atol=1e-13)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_kv_heads": 1}, {"rotary": True}])
+def test_the_cache_gives_what_the_whole_sequence_gives(options, x64):
+    """Prompts of different lengths, padded; then one token after the other, each example at its own position."""
+    layer, x, lengths, size = nn.MultiHeadAttention(2, **options), normal(2, 7, 8), jnp.array([4, 2]), 7
+    params = layer.init(jax.random.key(0), x)
+    whole = layer.apply(params, x, is_causal=True)
+    everywhere = jnp.broadcast_to(jnp.arange(size), (2, size))
+    empty = jnp.zeros((2, size, options.get("num_kv_heads", 2), 4))
+
+    step = jax.jit(lambda cache, x, at: layer.apply(params, x, positions=at, cache=cache))
+    got, cache = step(nn.KVCache(empty, empty), x[:, :4], everywhere[:, :4])
+    np.testing.assert_allclose(got[0], whole[0, :4], atol=1e-13)
+    np.testing.assert_allclose(got[1, :2], whole[1, :2], atol=1e-13)
+    for turn in range(3):
+        at = lengths + turn
+        token = x[jnp.arange(2), at][:, None]
+        got, cache = step(cache, token, at[:, None])
+        np.testing.assert_allclose(got[:, 0], whole[jnp.arange(2), at], atol=1e-13)
+    assert step._cache_size() == 2  # the prompt and the token
+
+
+def test_dropout_is_on_in_training_only():
+    layer, x = nn.MultiHeadAttention(2, dropout_rate=0.5), normal(1, 6, 8).astype(jnp.float32)
+    params = layer.init(jax.random.key(0), x)
+    plain = layer.apply(params, x)
+    draws = [layer.apply(params, x, train=True, rngs={"dropout": jax.random.key(i)}) for i in (1, 1, 2)]
+    assert (draws[0] == draws[1]).all()
+    assert (draws[0] != draws[2]).any()
+    assert (draws[0] != plain).any()
+
+
+def test_dtype():
+    layer, x = nn.MultiHeadAttention(2, dtype=jnp.bfloat16), jnp.ones((1, 3, 4))
+    params = layer.init(jax.random.key(0), x)
+    assert layer.apply(params, x).dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(jnp.float32)}
+
+
+ERRORS = {
+    "num_heads: expected at least 1, got 0": lambda x: nn.MultiHeadAttention(0),
+    "num_kv_heads: expected a divisor of 4 heads, got 3": lambda x: nn.MultiHeadAttention(4, num_kv_heads=3),
+    "num_heads: expected a divisor of 8 features, got 3": lambda x: nn.MultiHeadAttention(3).init(jax.random.key(0), x),
+    "query, memory: expected": lambda x: nn.MultiHeadAttention(2).init(jax.random.key(0), x, x[:1]),
+    r"mask: expected boolean \[2, 2, 5, 5\]": lambda x: nn.MultiHeadAttention(2).init(
+        jax.random.key(0), x, mask=jnp.ones((5, 5), bool)
+    ),
+    r"positions: expected \[2, 5\]": lambda x: nn.MultiHeadAttention(2).init(
+        jax.random.key(0), x, positions=jnp.arange(5)
+    ),
+    "memory: rotary positions": lambda x: nn.MultiHeadAttention(2, rotary=True).init(jax.random.key(0), x, x),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors(message):
+    with pytest.raises(ValueError, match=message):
+        ERRORS[message](jnp.ones((2, 5, 8)))
+
+
+def test_more_tokens_than_the_cache_holds():
+    layer, x = nn.MultiHeadAttention(2), jnp.ones((1, 3, 4))
+    params, empty = layer.init(jax.random.key(0), x), jnp.zeros((1, 2, 2, 2))
+    with pytest.raises(ValueError, match=r"cache: expected \[1, at least 3, 2, 2\] .* got \[1, 2, 2, 2\]"):
+        layer.apply(params, x, positions=jnp.arange(3)[None], cache=nn.KVCache(empty, empty))
+    with pytest.raises(ValueError, match="cache: expected with it positions and no memory"):
+        layer.apply(params, x, cache=nn.KVCache(empty, empty))

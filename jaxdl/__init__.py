@@ -8,6 +8,9 @@ batch to state and metrics. The rooms load when they are first used, so `import 
 - `jaxdl.training`: the training contract, `fit`, evaluation, checkpoints.
 - `jaxdl.parallel`: one device to many: pmap, sharded jit.
 - `jaxdl.vision`: image models.
+- `jaxdl.nlp`: language models, translation, decoding, scores.
+- `jaxdl.optim`: optimisers and schedules from their equations.
+- `jaxdl.probability`: information theory, statistics, classic learners.
 - `jaxdl.kernels`: attention, in forms that agree.
 - `jaxdl.autodiff`: automatic differentiation from scratch, gradient checks.
 - `jaxdl.experiment`: the common flags of the example scripts.
@@ -18,7 +21,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxdl import autodiff, data, experiment, kernels, nn, parallel, plotting, training, vision
+    from jaxdl import (
+        autodiff,
+        data,
+        experiment,
+        kernels,
+        nlp,
+        nn,
+        optim,
+        parallel,
+        plotting,
+        probability,
+        training,
+        vision,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,9 +43,12 @@ __all__ = [
     "data",
     "experiment",
     "kernels",
+    "nlp",
     "nn",
+    "optim",
     "parallel",
     "plotting",
+    "probability",
     "training",
     "vision",
 ]

@@ -26,7 +26,7 @@ class Data(Protocol):
     Its position is `(epoch, batch)`, so resuming needs no pickled iterator. Each new shape of a batch compiles the step
     again; once yielded, a batch is not written to. A `Data` may also offer `chunks(epoch, start, size)`, stacks
     `[n, batch, ...]` of up to `size` batches of one shape, where it can make them faster than `fit` stacks batches. A
-    stack may be a mapping with `rows` `[n, batch]` and `gather(rows) -> batch`, to be gathered inside the compiled scan.
+    stack may be a mapping with `rows` `[n, batch]` and `gather(rows) -> batch`, to be gathered in the compiled scan.
     """
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -1,0 +1,57 @@
+"""Models of text: language models, translation, and how sequences are decoded and scored.
+
+`RNNLanguageModel` with `next_token_prediction` and `Seq2Seq` with `teacher_forcing` are models and their losses.
+`greedy_search`, `beam_search` and `sample` decode from any step function, see `decoding.py`: one compiled loop each.
+`Perplexity` and `NgramCounts` are metrics of sums; `perplexity` and `bleu` are their short forms. `NGramModel` counts.
+"""
+
+from jaxdl.nlp.backpropagation_through_time import (
+    linear_rnn_gradients,
+    randomized_truncation,
+    regular_truncation,
+    truncated_scan,
+)
+from jaxdl.nlp.beam_search import beam_search
+from jaxdl.nlp.bleu import NgramCounts, bleu
+from jaxdl.nlp.decoding import Decoded, StepFn
+from jaxdl.nlp.gpt import GPT, GPTState
+from jaxdl.nlp.greedy_search import greedy_search
+from jaxdl.nlp.next_token_prediction import next_token_prediction
+from jaxdl.nlp.ngram_model import NGramModel
+from jaxdl.nlp.perplexity import Perplexity, perplexity
+from jaxdl.nlp.rnn_language_model import RNNLanguageModel, generate
+from jaxdl.nlp.sampling import sample, truncate_logits
+from jaxdl.nlp.seq2seq import DecoderState, Seq2Seq
+from jaxdl.nlp.teacher_forcing import teacher_forcing, translate
+from jaxdl.nlp.transformer import Transformer, TransformerDecoder, TransformerEncoder, TransformerState
+
+__all__ = [
+    "GPT",
+    "Decoded",
+    "DecoderState",
+    "GPTState",
+    "NGramModel",
+    "NgramCounts",
+    "Perplexity",
+    "RNNLanguageModel",
+    "Seq2Seq",
+    "StepFn",
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerEncoder",
+    "TransformerState",
+    "beam_search",
+    "bleu",
+    "generate",
+    "greedy_search",
+    "linear_rnn_gradients",
+    "next_token_prediction",
+    "perplexity",
+    "randomized_truncation",
+    "regular_truncation",
+    "sample",
+    "teacher_forcing",
+    "translate",
+    "truncate_logits",
+    "truncated_scan",
+]

@@ -1,0 +1,120 @@
+"""A transformer that only decodes (Radford et al., 2018 and 2019, GPT and GPT-2; D2L 11.9)."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.layer_norm import LayerNorm
+from jaxdl.nn.multi_head_attention import KVCache
+from jaxdl.nn.positions import LearnedPositions
+from jaxdl.nn.transformer_block import TransformerBlock
+
+
+class GPTState(NamedTuple):
+    """How far texts have been read; every leaf has the batch as its leading axis, as the searches want it."""
+
+    position: jax.Array  # of the next token, int32 [batch]
+    caches: tuple[KVCache, ...]  # of each block
+
+
+class GPT(nn.Module):
+    """Predicts each token from those before it: causal blocks with norms first; the embedding is the output layer too.
+
+    It is called as `RNNLanguageModel` is, so `next_token_prediction` trains it.
+
+    Args:
+      vocab_size: number of tokens.
+      max_length: tokens of a text at most; there are as many learned positions.
+      features: of a token.
+      num_heads: of each block.
+      num_blocks: how many.
+      hidden_size: of the position-wise networks; the default is `4 * features`.
+      num_kv_heads: fewer heads of keys and values make a smaller cache; the default is as many.
+      dropout_rate: of the tokens and inside the blocks, in training.
+      dtype: the compute type.
+      implementation: of the attention, see `jaxdl.kernels.attention`.
+
+    Raises:
+      ValueError: at construction, if a size is below 1; when called, if the tokens are not integers `[batch, time]`, or
+        more than `max_length` or than the caches hold. (Ids outside the vocabulary give NaN.)
+    """
+
+    vocab_size: int
+    max_length: int = 256
+    features: int = 128
+    num_heads: int = 4
+    num_blocks: int = 4
+    hidden_size: int | None = None
+    num_kv_heads: int | None = None
+    dropout_rate: float = 0.0
+    dtype: Any = None
+    implementation: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "max_length", "features", "num_heads", "num_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.features % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, state: GPTState | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, GPTState | None]:
+        """Reads tokens.
+
+        Args:
+          tokens: integers `[batch, time]`.
+          state: to go on from, from `empty_state` or as returned; None reads from the beginning and keeps nothing.
+          train: whether dropout is on.
+
+        Returns:
+          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last step.
+        """
+        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise ValueError(f"tokens: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+        if tokens.shape[1] > self.max_length:
+            raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
+        positions = None if state is None else state.position[:, None] + jnp.arange(tokens.shape[1])[None]
+        normal = nn.initializers.normal(0.02)
+        embedding = nn.Embed(self.vocab_size, self.features, embedding_init=normal, dtype=self.dtype, name="tokens")
+        x = LearnedPositions(self.max_length, name="positions")(embedding(tokens), positions)
+        x = Dropout(self.dropout_rate)(x, train)
+        caches = []
+        for i in range(self.num_blocks):
+            block = TransformerBlock(
+                self.num_heads,
+                self.hidden_size or 4 * self.features,
+                dropout_rate=self.dropout_rate,
+                num_kv_heads=self.num_kv_heads,
+                activation=partial(jax.nn.gelu, approximate=True),
+                dtype=self.dtype,
+                implementation=self.implementation,
+                name=f"block_{i}",
+            )
+            if state is None:
+                x = block(x, is_causal=True, train=train)
+            else:
+                x, cache = block(x, positions=positions, cache=state.caches[i], train=train)
+                caches.append(cache)
+        logits = embedding.attend(LayerNorm(dtype=self.dtype, name="norm")(x))
+        after = None if state is None else GPTState(state.position + tokens.shape[1], tuple(caches))
+        return logits, after
+
+    def empty_state(self, batch_size: int, length: int | None = None) -> GPTState:
+        """The state before the first token; its caches hold `length` tokens, by default `max_length`.
+
+        Raises:
+          ValueError: if there are no positions for so many.
+        """
+        length = self.max_length if length is None else length
+        if not 1 <= length <= self.max_length:
+            raise ValueError(f"length: expected 1 to max_length {self.max_length}, got {length}")
+        shape = batch_size, length, self.num_kv_heads or self.num_heads, self.features // self.num_heads
+        zeros = jnp.zeros(shape, self.dtype or jnp.float32)
+        return GPTState(jnp.zeros(batch_size, jnp.int32), (KVCache(zeros, zeros),) * self.num_blocks)

@@ -1,0 +1,153 @@
+"""Recurrent language models (D2L 9.5, 9.6, 10.1 to 10.3), and text from them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.core import Tracer
+
+from jaxdl.nlp.decoding import Decoded, StepFn
+
+
+class RNNLanguageModel(nn.Module):
+    """Tokens as one-hot vectors or embeddings, a recurrent network, and logits of each next token.
+
+    Args:
+      vocab_size: number of tokens.
+      recurrence: what runs over time: `nn.RNN`, `nn.GRU` or `nn.LSTM`, such as `nn.LSTM(256, num_layers=2)`.
+      embed_size: width of the embeddings; None is one-hot, as in the book.
+      carry_state: in training, go on from the state in which the batch before ended (truncated backpropagation through
+        time, D2L 9.7): row i of a batch continues row i of the one before, as `data.sequential_partition` has it. The
+        state lives in the collection `carry`, one for each row of the batch, and no gradient flows through it to the
+        earlier batch. Initialise with a batch of the size that is trained. Evaluation starts from zeros.
+      dtype: of the embeddings and the output layer; parameters stay float32. The recurrence has its own.
+
+    Raises:
+      ValueError: at construction, if a size is below 1, or the recurrence is bidirectional or time-major; when called,
+        if the tokens are not integers `[batch, time]`, an id is outside the vocabulary (where the ids are known; in
+        compiled code the logits are NaN from there on, never those of another token), the carried state is of another
+        batch size, or a `state` is given in training with `carry_state`.
+    """
+
+    vocab_size: int
+    recurrence: nn.Module
+    embed_size: int | None = None
+    carry_state: bool = False
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        for name, size in (("vocab_size", self.vocab_size), ("embed_size", self.embed_size)):
+            if size is not None and size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
+        if getattr(self.recurrence, "bidirectional", False):
+            raise ValueError("recurrence: expected one direction; a bidirectional network sees what it should predict")
+        if getattr(self.recurrence, "time_major", False):
+            raise ValueError("recurrence: expected time_major=False")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, state: Any = None, *, is_first: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, Any]:
+        """Reads tokens.
+
+        Args:
+          tokens: integers `[batch, time]`.
+          state: to go on from, as returned: each leaf `[batch, num_layers, hidden]`; None is zeros.
+          is_first: boolean `[batch]`, rows whose carried state starts again from zeros; default none.
+          train: dropout, and the carried state.
+
+        Returns:
+          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last step. (The
+          batch is its leading axis, as the searches and the sharding of `carry` have it; the recurrence has the layers
+          there, as PyTorch.)
+        """
+        _check_tokens(tokens, self.vocab_size)
+        valid = (tokens >= 0) & (tokens < self.vocab_size)
+        if self.embed_size is None:
+            x = jax.nn.one_hot(tokens, self.vocab_size, dtype=self.dtype or jnp.float32)
+        else:
+            x = nn.Embed(self.vocab_size, self.embed_size, dtype=self.dtype)(tokens)
+        x = jnp.where(valid[..., None], x, jnp.nan)  # [batch, time, features]
+
+        if self.carry_state and train and not self.is_initializing():
+            if state is not None:
+                raise ValueError("state: expected None in training with carry_state=True, which keeps it")
+            state = self._carried_state(tokens.shape[0], is_first)
+        outputs, state = self.recurrence(x, initial_state=_swap_layers_and_batch(state), train=train)
+        state = _swap_layers_and_batch(state)
+        if self.carry_state and self.is_initializing():
+            self.put_variable("carry", "state", jax.tree.map(jnp.zeros_like, state))
+        elif self.carry_state and train:
+            self.put_variable("carry", "state", state)
+        return nn.Dense(self.vocab_size, dtype=self.dtype)(outputs), state
+
+    def _carried_state(self, batch_size: int, is_first: jax.Array | None) -> Any:
+        """Where the batch before ended, as a constant."""
+        state = jax.lax.stop_gradient(self.get_variable("carry", "state"))
+        if state is None:
+            raise ValueError("carry: expected the state that init made, as `mutable` collection; got none")
+        carried = jax.tree.leaves(state)[0].shape[0]
+        if carried != batch_size:
+            raise ValueError(f"tokens: expected {carried} rows, as in init; got {batch_size}")
+        if is_first is None:
+            return state
+        if is_first.shape != (batch_size,):
+            raise ValueError(f"is_first: expected [{batch_size}], got {list(is_first.shape)}")
+        return jax.tree.map(lambda s: jnp.where(jax.lax.expand_dims(is_first, range(1, s.ndim)), 0, s), state)
+
+
+def generate(
+    model: Any, variables: Any, prefix: jax.Array, search: Callable[[StepFn, Any, jax.Array], Decoded]
+) -> Decoded:
+    """Continues texts: reads the prefixes, then decodes token by token from the state they leave (D2L 9.5.5).
+
+        continuation = jax.jit(lambda variables, prefix, key: generate(
+            model, variables, prefix, partial(sample, key=key, max_length=200, eos_id=None, temperature=0.7)
+        ))
+
+    Args:
+      model: maps `tokens [batch, time], state` to logits `[batch, time, vocab_size]` and the state, and has
+        `vocab_size`: an `RNNLanguageModel`.
+      variables: of the model.
+      prefix: integers `[batch, time]` of at least 1 step.
+      search: `(step_fn, state, start_tokens) -> Decoded`: `greedy_search`, `sample` or `beam_search` with everything
+        else fixed.
+
+    Returns:
+      What the search decodes; the prefix is not part of it.
+
+    Raises:
+      ValueError: if the prefix has another shape or dtype, is empty, or has an id outside the vocabulary (where the ids
+        are known); or as the search.
+    """
+    _check_tokens(prefix, model.vocab_size, name="prefix")
+    if prefix.shape[1] == 0:
+        raise ValueError(f"prefix: expected at least 1 step, got {list(prefix.shape)}")
+
+    def step_fn(state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
+        logits, state = model.apply(variables, tokens[:, None], state)
+        return logits[:, 0], state
+
+    if prefix.shape[1] == 1:
+        _, after = jax.eval_shape(lambda: model.apply(variables, prefix))
+        state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), after)
+    else:
+        _, state = model.apply(variables, prefix[:, :-1])
+    return search(step_fn, state, prefix[:, -1])
+
+
+def _swap_layers_and_batch(state: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), state)
+
+
+def _check_tokens(tokens: jax.Array, vocab_size: int, name: str = "tokens") -> None:
+    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+    if tokens.size and not isinstance(tokens, Tracer):
+        ids = np.asarray(tokens)  # known even while something else is traced
+        if ids.min() < 0 or ids.max() >= vocab_size:
+            raise ValueError(f"{name}: expected ids in [0, {vocab_size}), got {ids.min()} to {ids.max()}")

@@ -1,0 +1,258 @@
+"""The transformer, an encoder and a decoder of attention alone (Vaswani et al., 2017; D2L 11.7)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.layer_norm import LayerNorm
+from jaxdl.nn.multi_head_attention import KVCache
+from jaxdl.nn.positions import sinusoidal_positions
+from jaxdl.nn.transformer_block import TransformerBlock
+
+
+class TransformerState(NamedTuple):
+    """What the decoder goes on from; every leaf has the batch as its leading axis, as the searches want it."""
+
+    memory: jax.Array  # the encoder's output [batch, source_time, features]
+    memory_length: jax.Array  # [batch]
+    position: jax.Array  # of the next token, int32 [batch]
+    caches: tuple[KVCache, ...]  # of each block of the decoder
+
+
+class _Embedded(nn.Module):
+    """Tokens as vectors `embedding * sqrt(features) + positions`, with dropout."""
+
+    vocab_size: int
+    features: int
+    dropout_rate: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, name: str, tokens: jax.Array, positions: jax.Array | None, train: bool) -> jax.Array:
+        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+        scaled = nn.initializers.normal(self.features**-0.5)
+        x = nn.Embed(self.vocab_size, self.features, embedding_init=scaled, dtype=self.dtype, name="tokens")(tokens)
+        at = jnp.arange(tokens.shape[1])[None] if positions is None else positions
+        x = x * self.features**0.5 + sinusoidal_positions(at, self.features).astype(x.dtype)
+        return Dropout(self.dropout_rate)(x, train)
+
+
+class TransformerEncoder(nn.Module):
+    """Tokens, sinusoidal positions, and blocks in which every token sees every other.
+
+    Args:
+      vocab_size: number of tokens.
+      features: of a token; even.
+      hidden_size: of the position-wise networks.
+      num_heads: of each block.
+      num_blocks: how many.
+      dropout_rate: of the tokens and inside the blocks, in training.
+      pre_norm: norms come first, with one more at the end; the book has them last.
+      use_bias: whether the attention's projections have biases.
+      dtype: the compute type.
+
+    Raises:
+      ValueError: as `TransformerBlock`; when called, if the tokens are not integers `[batch, time]`.
+    """
+
+    vocab_size: int
+    features: int = 256
+    hidden_size: int = 64
+    num_heads: int = 4
+    num_blocks: int = 2
+    dropout_rate: float = 0.2
+    pre_norm: bool = False
+    use_bias: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array, lengths: jax.Array | None = None, train: bool = False) -> jax.Array:
+        """Maps integers `[batch, time]` to `[batch, time, features]`; what stands behind `lengths` changes nothing."""
+        embedded = _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
+        x = embedded("tokens", tokens, None, train)
+        for i in range(self.num_blocks):
+            x = _block(self, f"block_{i}")(x, lengths=lengths, train=train)
+        return LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
+
+
+class TransformerDecoder(nn.Module):
+    """Tokens, sinusoidal positions, causal blocks that also see an encoder's output, and logits.
+
+    Args:
+      vocab_size: number of tokens.
+      features: as in `TransformerEncoder`, and so are all other fields.
+      hidden_size: as in `TransformerEncoder`.
+      num_heads: as in `TransformerEncoder`.
+      num_blocks: as in `TransformerEncoder`.
+      dropout_rate: as in `TransformerEncoder`.
+      pre_norm: as in `TransformerEncoder`.
+      use_bias: as in `TransformerEncoder`.
+      dtype: as in `TransformerEncoder`.
+
+    Raises:
+      ValueError: as `TransformerEncoder`.
+    """
+
+    vocab_size: int
+    features: int = 256
+    hidden_size: int = 64
+    num_heads: int = 4
+    num_blocks: int = 2
+    dropout_rate: float = 0.2
+    pre_norm: bool = False
+    use_bias: bool = False
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        memory: jax.Array,
+        memory_lengths: jax.Array | None = None,
+        position: jax.Array | None = None,
+        caches: tuple[KVCache, ...] | None = None,
+        train: bool = False,
+    ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
+        """Logits of each next token.
+
+        Args:
+          tokens: integers `[batch, time]`.
+          memory: the encoder's output `[batch, source_time, features]`.
+          memory_lengths: integers `[batch]`: what stands behind is padding.
+          position: integers `[batch]`, where the tokens begin; with `caches`, one for each block, to decode with.
+          caches: as above.
+          train: whether dropout is on.
+
+        Returns:
+          `[batch, time, vocab_size]` and the caches.
+        """
+        positions = None if position is None else position[:, None] + jnp.arange(tokens.shape[1])[None]
+        embedded = _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
+        x = embedded("target_inputs", tokens, positions, train)
+        options: dict[str, Any] = {"memory_lengths": memory_lengths, "train": train}
+        new = []
+        for i in range(self.num_blocks):
+            block = _block(self, f"block_{i}", cross_attention=True)
+            if caches is None:
+                x = block(x, memory, is_causal=True, **options)
+            else:
+                x, cache = block(x, memory, positions=positions, cache=caches[i], **options)
+                new.append(cache)
+        x = LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
+        logits = nn.Dense(self.vocab_size, dtype=self.dtype, name="output")(x)
+        return logits, None if caches is None else tuple(new)
+
+
+class Transformer(nn.Module):
+    """An encoder reads the source, a decoder writes the target and looks at all of what the encoder made of it.
+
+    It has the methods of `Seq2Seq`, so `teacher_forcing` trains it and `translate` decodes with it:
+
+        encode(source, source_length) -> state
+        decode(state, tokens [batch, time]) -> (logits [batch, time, target_vocab_size], state)
+        decode_step(state, tokens [batch]) -> (logits [batch, target_vocab_size], state)
+
+    The defaults are the book's recipe.
+
+    Args:
+      source_vocab_size: tokens of the source's language.
+      target_vocab_size: tokens of the target's.
+      max_length: tokens that the decoder's caches hold: of a translation at most.
+      features: as in `TransformerEncoder`, and so are all other fields.
+      hidden_size: as in `TransformerEncoder`.
+      num_heads: as in `TransformerEncoder`.
+      num_blocks: of the encoder, and of the decoder.
+      dropout_rate: as in `TransformerEncoder`.
+      pre_norm: as in `TransformerEncoder`.
+      use_bias: as in `TransformerEncoder`.
+      dtype: as in `TransformerEncoder`.
+
+    Raises:
+      ValueError: at construction, if a size is below 1 or `num_heads` does not divide `features`; when called, as
+        encoder and decoder.
+    """
+
+    source_vocab_size: int
+    target_vocab_size: int
+    max_length: int = 64
+    features: int = 256
+    hidden_size: int = 64
+    num_heads: int = 4
+    num_blocks: int = 2
+    dropout_rate: float = 0.2
+    pre_norm: bool = False
+    use_bias: bool = False
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        sizes = ("source_vocab_size", "target_vocab_size", "max_length", "features", "num_heads", "num_blocks")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.features % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Creates encoder and decoder."""
+        shared = {name: getattr(self, name) for name in _SHARED}
+        self.encoder = TransformerEncoder(self.source_vocab_size, **shared)
+        self.decoder = TransformerDecoder(self.target_vocab_size, **shared)
+
+    def __call__(
+        self, source: jax.Array, source_length: jax.Array, target_inputs: jax.Array, train: bool = False
+    ) -> jax.Array:
+        """Logits of each next token under teacher forcing, `[batch, target_time, target_vocab_size]`.
+
+        Args:
+          source: integers `[batch, source_time]`.
+          source_length: integers `[batch]`, tokens before the padding.
+          target_inputs: integers `[batch, target_time]`: `<bos>` and the target's tokens but the last.
+          train: dropout; needs `rngs={"dropout": key}`.
+        """
+        memory = self.encoder(source, source_length, train)
+        return self.decoder(target_inputs, memory, source_length, train=train)[0]
+
+    def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> TransformerState:
+        """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
+        memory = self.encoder(source, source_length, train)
+        zeros = jnp.zeros(
+            (source.shape[0], self.max_length, self.num_heads, self.features // self.num_heads), memory.dtype
+        )
+        position = jnp.zeros(source.shape[0], jnp.int32)
+        return TransformerState(memory, source_length, position, (KVCache(zeros, zeros),) * self.num_blocks)
+
+    def decode(
+        self, state: TransformerState, tokens: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, TransformerState]:
+        """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
+        logits, caches = self.decoder(
+            tokens, state.memory, state.memory_length, state.position, state.caches, train=train
+        )
+        assert caches is not None
+        return logits, state._replace(position=state.position + tokens.shape[1], caches=caches)
+
+    def decode_step(self, state: TransformerState, tokens: jax.Array) -> tuple[jax.Array, TransformerState]:
+        """`decode` of one token `[batch]`: logits `[batch, target_vocab_size]` and the new state."""
+        logits, state = self.decode(state, tokens[:, None])
+        return logits[:, 0], state
+
+
+_SHARED = ("features", "hidden_size", "num_heads", "num_blocks", "dropout_rate", "pre_norm", "use_bias", "dtype")
+
+
+def _block(stack: Any, name: str, *, cross_attention: bool = False) -> TransformerBlock:
+    return TransformerBlock(
+        stack.num_heads,
+        stack.hidden_size,
+        stack.pre_norm,
+        cross_attention,
+        stack.dropout_rate,
+        use_bias=stack.use_bias,
+        dtype=stack.dtype,
+        name=name,
+    )

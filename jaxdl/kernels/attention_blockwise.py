@@ -47,10 +47,9 @@ def _attend(
             return largest, total, output * shrink[..., None] + pooled
 
         shape = q.shape[:-1]
-        start = (jnp.full(shape, -jnp.inf, form.wide), jnp.zeros(shape, form.wide))
-        first, last = parts.columns_seen(row)
-        zeros = jnp.zeros((*shape, form.v_depth), form.wide)
-        largest, total, output = jax.lax.fori_loop(first, last, over, (*start, zeros))
+        zeros = jnp.zeros(shape, form.wide)
+        start: Any = zeros - jnp.inf, zeros, jnp.zeros((*shape, form.v_depth), form.wide)
+        largest, total, output = jax.lax.fori_loop(*parts.columns_seen(row), over, start)
         empty = total == 0
         total = jnp.where(empty, 1, total)
         return (output / total[..., None]).astype(form.dtype), jnp.where(empty, -jnp.inf, largest + jnp.log(total))

@@ -5,6 +5,7 @@
 `Perplexity` and `NgramCounts` are metrics of sums; `perplexity` and `bleu` are their short forms. `NGramModel` counts.
 """
 
+from jaxdl.nlp.attention_seq2seq import AttentionSeq2Seq, AttentionState
 from jaxdl.nlp.backpropagation_through_time import (
     linear_rnn_gradients,
     randomized_truncation,
@@ -27,6 +28,8 @@ from jaxdl.nlp.transformer import Transformer, TransformerDecoder, TransformerEn
 
 __all__ = [
     "GPT",
+    "AttentionSeq2Seq",
+    "AttentionState",
     "Decoded",
     "DecoderState",
     "GPTState",

@@ -116,7 +116,7 @@ class MultiHeadAttention(nn.Module):
             self.sow("intermediates", "attention_weights", attention_weights(q, k, bias, mask, **options))
         if train and self.dropout_rate:
             options |= {"dropout_rate": self.dropout_rate, "dropout_key": self.make_rng("dropout")}
-        pooled = attention(q, k, v, bias, mask, **options, implementation=self.implementation)
+        pooled: Any = attention(q, k, v, bias, mask, **options, implementation=self.implementation)
         pooled = pooled.reshape(*pooled.shape[:2], self.num_heads * size)
         output = self._dense(features, "out")(pooled)
         return output if cache is None else (output, cache)

@@ -59,8 +59,8 @@ def _attend(
 
 
 def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form) -> Any:
-    output, residual = _attend(query, key, value, bias, extras, form)
-    return (output, residual), (query, key, value, bias, extras, output, residual)
+    outputs: Any = _attend(query, key, value, bias, extras, form)
+    return outputs, (query, key, value, bias, extras, *outputs)
 
 
 def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:

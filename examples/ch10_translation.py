@@ -1,4 +1,4 @@
-"""Translation by an encoder and a decoder (D2L 10.5 to 10.7): numbers in words, or English to French.
+r"""Translation by an encoder and a decoder (D2L 10.5 to 10.7): numbers in words, or English to French.
 
     python examples/ch10_translation.py
     python examples/ch10_translation.py --data fra_eng --recipe book --train-split "train[:512]" \

@@ -63,6 +63,46 @@ def image_classifier(
     return Case(step, state, partial(images_and_labels, pixels=pixels), batch_size, num_batches)
 
 
+class CharacterModel(flax.linen.Module):
+    """A recurrent layer, and at each step the scores of 28 characters (D2L 9.6)."""
+
+    recurrent: flax.linen.Module
+
+    @flax.linen.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps `[batch, time, in]` to `[batch, time, 28]`."""
+        hidden, _ = self.recurrent(x, train=train)
+        logits = flax.linen.Dense(28)(hidden.reshape(-1, hidden.shape[-1]))  # [batch * time, 28]
+        return logits.reshape(*x.shape[:2], 28)
+
+
+def sequences_and_labels(num_examples: int, time: int, size: int) -> dict[str, np.ndarray]:
+    """Random vectors and, for each, one of 28 characters."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((num_examples, time, size), np.float32)
+    return {"x": x, "label": rng.integers(0, 28, (num_examples, time), np.int32)}
+
+
+def character_model(
+    layer: Callable[..., flax.linen.Module], *, size: int, hidden: int, time: int, batch_size: int, num_batches: int
+) -> Case:
+    """A model of `sequences_and_labels`, with SGD."""
+    model, optimizer = CharacterModel(layer(hidden)), optax.sgd(0.1)
+    loss_fn, _ = training.supervised(
+        model, "x", loss=lambda logits, batch: nn.cross_entropy(logits, batch["label"]).mean(-1), scores={}
+    )
+    step = training.make_step(training.sum_gradients(loss_fn), optimizer)
+    state = training.init_state(
+        lambda key: model.init(key, np.zeros((1, 1, size), np.float32)), optimizer, jax.random.key(0)
+    )
+    return Case(step, state, partial(sequences_and_labels, time=time, size=size), batch_size, num_batches)
+
+
+# The sizes of a first recurrent network of characters, of a useful one, and of Zaremba et al., 2014, "medium".
+small = partial(character_model, size=28, hidden=32, time=35, batch_size=32, num_batches=20)
+medium = partial(character_model, size=28, hidden=256, time=64, batch_size=32, num_batches=10)
+large = partial(character_model, size=650, hidden=650, time=35, batch_size=64, num_batches=10)
+
 # The networks of D2L chapter 8 in the book's form, at the size on which it trains the last three.
 modern_cnn = partial(image_classifier, pixels=96, learning_rate=0.01, batch_size=32, num_batches=10)
 
@@ -76,4 +116,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "googlenet": lambda: modern_cnn(GoogLeNet()),
     "resnet18": lambda: modern_cnn(resnet18()),
     "densenet": lambda: modern_cnn(DenseNet()),
+    "rnn_small": lambda: small(nn.RNN),
+    "gru_small": lambda: small(nn.GRU),
+    "lstm_small": lambda: small(nn.LSTM),
+    "lstm": lambda: medium(nn.LSTM),
+    "rnn_large": lambda: large(nn.RNN),
+    "gru_large": lambda: large(nn.GRU),
+    "lstm_large": lambda: large(nn.LSTM),
 }

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cases import Case
 from interleaved import Runner
 
 WORKERS = {"torch": Path(__file__).parent / "peers" / "torch_worker.py"}
@@ -75,19 +74,19 @@ class Peer:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def prepare(self, name: str, case: Case) -> Prepared:
-        """Builds and compiles a case in the worker.
+    def prepare(self, name: str, batch_size: int, num_batches: int, num_parameters: int) -> Prepared:
+        """Builds and compiles a case in the worker; for `generation`, its tokens are the batches.
 
         Raises:
           PeerError: if its model is not of our size, or the worker ended.
         """
         if self.absent is not None:
             return Prepared({}, {}, self.absent)
-        answer = self._ask(do="prepare", case=name, batch_size=case.batch_size, num_batches=case.num_batches)
+        answer = self._ask(do="prepare", case=name, batch_size=batch_size, num_batches=num_batches)
         if "absent" in answer:
             return Prepared({}, {}, answer["absent"])
-        if answer["num_parameters"] != case.num_parameters:
-            raise PeerError(f"its {name} has {answer['num_parameters']:,} parameters, ours {case.num_parameters:,}")
+        if answer["num_parameters"] != num_parameters:
+            raise PeerError(f"its {name} has {answer['num_parameters']:,} parameters, ours {num_parameters:,}")
         return Prepared(
             {variant: partial(self._run, variant) for variant in answer["variants"]}, answer["failures"], None
         )

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(name: str, case: Case, peer: Peer, steps_per_call: list[int], flags: argparse.Namespace) -> dict[str, Any]:
     """Times one case on both sides and returns its line."""
-    theirs = peer.prepare(name, case)
+    theirs = peer.prepare(name, case.batch_size, case.num_batches, case.num_parameters)
     ours = {f"steps_per_call={k}": CompiledCase(case, k) for k in steps_per_call}
     runners: dict[str, Runner] = {variant: each.run for variant, each in ours.items()} | theirs.variants
     trial = interleave(runners, dict.fromkeys(runners, 1), rounds=TRIAL_ROUNDS, max_wait=flags.max_wait)

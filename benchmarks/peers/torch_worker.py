@@ -1,4 +1,4 @@
-"""Runs PyTorch training steps on request, one JSON object a line; `benchmarks/peer.py` has the protocol.
+"""Runs PyTorch training steps, or generates, on request, one JSON object a line; `benchmarks/peer.py` has the protocol.
 
 Started as `python torch_worker.py THREADS` by any Python that has torch. Needs nothing else, and nothing of jaxdl.
 """
@@ -23,7 +23,9 @@ def answer(**message):
 try:
     import torch  # pyright: ignore[reportMissingImports]  # the peer's interpreter has it; the linter's need not
     import torch_cnn
+    import torch_generation
     import torch_mlp
+    import torch_rnn
 except ImportError as error:
     answer(absent=f"{sys.executable}: {error}")
     sys.exit()
@@ -37,6 +39,13 @@ CASES = {
     "googlenet": torch_cnn.googlenet,
     "resnet18": torch_cnn.resnet18,
     "densenet": torch_cnn.densenet,
+    "rnn_small": torch_rnn.rnn_small,
+    "gru_small": torch_rnn.gru_small,
+    "lstm_small": torch_rnn.lstm_small,
+    "lstm": torch_rnn.lstm,
+    "rnn_large": torch_rnn.rnn_large,
+    "gru_large": torch_rnn.gru_large,
+    "lstm_large": torch_rnn.lstm_large,
 }
 
 
@@ -105,6 +114,9 @@ def main(threads):
         request = json.loads(line)
         if request["do"] == "run":
             answer(ms=variants[request["variant"]].run(request["passes"]))
+        elif request["case"] == "generation":  # its batches are tokens
+            variants, failures, num_parameters = torch_generation.prepare(request["batch_size"], request["num_batches"])
+            answer(variants=list(variants), failures=failures, num_parameters=num_parameters)
         elif request["case"] not in CASES:
             answer(absent=f"no case {request['case']!r} in peers/torch_worker.py")
         else:

@@ -21,6 +21,20 @@ COUNTS = {
     "googlenet": 5_977_530,
     "resnet18": 11_178_378,
     "densenet": 758_226,
+    "rnn_small": 2_908,
+    "gru_small": 6_876,
+    "lstm_small": 8_860,
+    "lstm": 300_060,
+    "rnn_large": 864_528,
+    "gru_large": 2_557_128,
+    "lstm_large": 3_403_428,
+}
+INPUTS = {  # batch size and shape of an example
+    **dict.fromkeys(("mlp", "lenet", "lenet_relu_max"), (256, (28, 28, 1))),
+    **dict.fromkeys(("vgg", "nin", "googlenet", "resnet18", "densenet"), (32, (96, 96, 1))),
+    **dict.fromkeys(("rnn_small", "gru_small", "lstm_small"), (32, (35, 28))),
+    "lstm": (32, (64, 28)),
+    **dict.fromkeys(("rnn_large", "gru_large", "lstm_large"), (64, (35, 650))),
 }
 
 
@@ -48,11 +62,7 @@ def test_its_parameters_and_examples(cases, name, monkeypatch):
     monkeypatch.setattr(training, "init_state", shapes)  # nothing is computed
     case = cases.CASES[name]()
     assert case.num_parameters == COUNTS[name]
-    modern = name in ("vgg", "nin", "googlenet", "resnet18", "densenet")
-    pixels, batch_size = (96, 32) if modern else (28, 256)
-    assert case.batch_size == batch_size
     assert case.num_batches % 10 == 0  # so the default --steps-per-call fits
     examples = case.examples(3)
-    assert examples["image"].shape == (3, pixels, pixels, 1)
-    assert examples["image"].dtype == np.float32
-    assert examples["label"].dtype == np.int32
+    assert (case.batch_size, examples.get("x", examples.get("image")).shape[1:]) == INPUTS[name]
+    assert {x.dtype for x in examples.values()} == {np.dtype(np.float32), np.dtype(np.int32)}

@@ -1,6 +1,7 @@
 """Models of text: language models, translation, and how sequences are decoded and scored.
 
-`RNNLanguageModel` with `next_token_prediction` and `Seq2Seq` with `teacher_forcing` are models and their losses.
+`RNNLanguageModel` and `GPT` with `next_token_prediction`, `Seq2Seq`, `AttentionSeq2Seq` and `Transformer` with
+`teacher_forcing` are models and their losses. `load_bert` reads a pretrained `BERTEncoder`.
 `greedy_search`, `beam_search` and `sample` decode from any step function, see `decoding.py`: one compiled loop each.
 `Perplexity` and `NgramCounts` are metrics of sums; `perplexity` and `bleu` are their short forms. `NGramModel` counts.
 """
@@ -13,10 +14,12 @@ from jaxdl.nlp.backpropagation_through_time import (
     truncated_scan,
 )
 from jaxdl.nlp.beam_search import beam_search
+from jaxdl.nlp.bert import BERTEncoder, sentence_embedding
 from jaxdl.nlp.bleu import NgramCounts, bleu
 from jaxdl.nlp.decoding import Decoded, StepFn
 from jaxdl.nlp.gpt import GPT, GPTState
 from jaxdl.nlp.greedy_search import greedy_search
+from jaxdl.nlp.hugging_face import bert_names, load_bert
 from jaxdl.nlp.next_token_prediction import next_token_prediction
 from jaxdl.nlp.ngram_model import NGramModel
 from jaxdl.nlp.perplexity import Perplexity, perplexity
@@ -30,6 +33,7 @@ __all__ = [
     "GPT",
     "AttentionSeq2Seq",
     "AttentionState",
+    "BERTEncoder",
     "Decoded",
     "DecoderState",
     "GPTState",
@@ -44,15 +48,18 @@ __all__ = [
     "TransformerEncoder",
     "TransformerState",
     "beam_search",
+    "bert_names",
     "bleu",
     "generate",
     "greedy_search",
     "linear_rnn_gradients",
+    "load_bert",
     "next_token_prediction",
     "perplexity",
     "randomized_truncation",
     "regular_truncation",
     "sample",
+    "sentence_embedding",
     "teacher_forcing",
     "translate",
     "truncate_logits",

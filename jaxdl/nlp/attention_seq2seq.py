@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.nn.additive_attention import AdditiveAttention
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.recurrent import GRU
 
 
@@ -78,7 +79,7 @@ class AttentionSeq2Seq(nn.Module):
             out_axes=1,
         )
         self.decoder = over_time(self._recurrent(parent=None), self.hidden_size, self.dropout_rate)
-        self.output = nn.Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
+        self.output = Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
 
     def _recurrent(self, **kwargs: Any) -> Any:
         return self.recurrence(

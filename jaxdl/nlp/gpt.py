@@ -102,7 +102,8 @@ class GPT(nn.Module):
             else:
                 x, cache = block(x, positions=positions, cache=state.caches[i], train=train)
                 caches.append(cache)
-        logits = embedding.attend(LayerNorm(dtype=self.dtype, name="norm")(x))
+        x = LayerNorm(dtype=self.dtype, name="norm")(x)
+        logits = embedding.attend(x.reshape(-1, self.features)).reshape(*tokens.shape, self.vocab_size)  # see `Dense`
         after = None if state is None else GPTState(state.position + tokens.shape[1], tuple(caches))
         return logits, after
 

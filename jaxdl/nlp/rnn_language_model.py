@@ -10,6 +10,7 @@ from flax import linen as nn
 from jax.core import Tracer
 
 from jaxdl.nlp.decoding import Decoded, StepFn
+from jaxdl.nn.dense import Dense
 
 
 class RNNLanguageModel(nn.Module):
@@ -83,7 +84,7 @@ class RNNLanguageModel(nn.Module):
             self.put_variable("carry", "state", jax.tree.map(jnp.zeros_like, state))
         elif self.carry_state and train:
             self.put_variable("carry", "state", state)
-        return nn.Dense(self.vocab_size, dtype=self.dtype)(outputs), state
+        return Dense(self.vocab_size, dtype=self.dtype)(outputs), state
 
     def _carried_state(self, batch_size: int, is_first: jax.Array | None) -> Any:
         """Where the batch before ended, as a constant."""

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.core import Tracer
 
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.recurrent import GRU
 
 
@@ -95,8 +96,8 @@ class Seq2Seq(nn.Module):
         self.encoder = recurrent(self.bidirectional)
         self.decoder = recurrent(False)
         if self.bidirectional:
-            self.bridges = [nn.Dense(self.hidden_size, dtype=self.dtype) for _ in range(2)]  # hidden state, LSTM's cell
-        self.output = nn.Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
+            self.bridges = [Dense(self.hidden_size, dtype=self.dtype) for _ in range(2)]  # hidden state, LSTM's cell
+        self.output = Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
 
     def __call__(
         self, source: jax.Array, source_length: jax.Array, target_inputs: jax.Array, train: bool = False

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.multi_head_attention import KVCache
@@ -143,7 +144,7 @@ class TransformerDecoder(nn.Module):
                 x, cache = block(x, memory, positions=positions, cache=caches[i], **options)
                 new.append(cache)
         x = LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
-        logits = nn.Dense(self.vocab_size, dtype=self.dtype, name="output")(x)
+        logits = Dense(self.vocab_size, dtype=self.dtype, name="output")(x)
         return logits, None if caches is None else tuple(new)
 
 

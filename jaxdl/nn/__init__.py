@@ -31,6 +31,7 @@ from jaxdl.nn.convolution_from_scratch import (
     corr2d,
     strided_patches,
 )
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout, dropout
 from jaxdl.nn.feed_forward import FeedForward
 from jaxdl.nn.initializers import kaiming_normal, kaiming_uniform, xavier_normal, xavier_uniform
@@ -74,6 +75,7 @@ __all__ = [
     "CellWeights",
     "Conv",
     "ConvTranspose",
+    "Dense",
     "Dropout",
     "FeedForward",
     "Intermediates",

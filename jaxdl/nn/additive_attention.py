@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.masked_softmax import masked_softmax
 
@@ -54,9 +55,9 @@ class AdditiveAttention(nn.Module):
         if key.shape[1] != value.shape[1]:
             raise ValueError(f"value: expected {key.shape[1]} of them, as many as keys, got {value.shape[1]}")
         hidden = (
-            nn.Dense(self.hidden_size, use_bias=False, name="query")(query)[:, :, None]
-            + nn.Dense(self.hidden_size, use_bias=False, name="key")(key)[:, None]
+            Dense(self.hidden_size, use_bias=False, name="query")(query)[:, :, None]
+            + Dense(self.hidden_size, use_bias=False, name="key")(key)[:, None]
         )  # [batch, queries, keys, hidden]
-        scores = nn.Dense(1, use_bias=False, name="score")(jnp.tanh(hidden))[..., 0]
+        scores = Dense(1, use_bias=False, name="score")(jnp.tanh(hidden))[..., 0]
         weights = masked_softmax(scores, lengths)
         return Dropout(self.dropout_rate)(weights, train) @ value, weights

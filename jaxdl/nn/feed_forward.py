@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 
 
@@ -48,5 +49,5 @@ class FeedForward(nn.Module):
             hidden = hidden * self._dense(self.hidden_size, "gate")(x)
         return self._dense(self.out_size or x.shape[-1], "out")(Dropout(self.dropout_rate)(hidden, train))
 
-    def _dense(self, size: int, name: str) -> nn.Dense:
-        return nn.Dense(size, use_bias=self.use_bias, dtype=self.dtype, name=name)
+    def _dense(self, size: int, name: str) -> Dense:
+        return Dense(size, use_bias=self.use_bias, dtype=self.dtype, name=name)

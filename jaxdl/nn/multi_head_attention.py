@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.kernels import attention, attention_weights
+from jaxdl.nn.dense import Dense
 from jaxdl.nn.positions import rotary_positions
 
 
@@ -124,8 +125,8 @@ class MultiHeadAttention(nn.Module):
     def _heads(self, x: jax.Array, heads: int, size: int, name: str) -> jax.Array:
         return self._dense(heads * size, name)(x).reshape(*x.shape[:2], heads, size)
 
-    def _dense(self, size: int, name: str) -> nn.Dense:
-        return nn.Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
+    def _dense(self, size: int, name: str) -> Dense:
+        return Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
 
 
 def _write(cache: KVCache, key: jax.Array, value: jax.Array, positions: jax.Array) -> tuple[KVCache, jax.Array]:

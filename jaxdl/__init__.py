@@ -13,6 +13,8 @@ batch to state and metrics. The rooms load when they are first used, so `import 
 - `jaxdl.probability`: information theory, statistics, classic learners.
 - `jaxdl.kernels`: attention, in forms that agree.
 - `jaxdl.autodiff`: automatic differentiation from scratch, gradient checks.
+- `jaxdl.rl`: reinforcement learning.
+- `jaxdl.recsys`: recommender systems.
 - `jaxdl.experiment`: the common flags of the example scripts.
 - `jaxdl.plotting`: curves, images.
 """
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
         parallel,
         plotting,
         probability,
+        recsys,
+        rl,
         training,
         vision,
     )
@@ -49,6 +53,8 @@ __all__ = [
     "parallel",
     "plotting",
     "probability",
+    "recsys",
+    "rl",
     "training",
     "vision",
 ]

@@ -123,7 +123,8 @@ def main(config: Config) -> dict[str, float]:
 
     @jax.jit
     def embed(variables: Any, tokens: jax.Array, lengths: jax.Array) -> jax.Array:
-        return nlp.sentence_embedding(model.apply(variables, tokens, lengths=lengths), lengths)
+        encoded: Any = model.apply(variables, tokens, lengths=lengths)
+        return nlp.sentence_embedding(encoded, lengths)
 
     embeddings = np.asarray(embed(variables, tokens, lengths))  # [sentences, features], each of length 1
     similarity = embeddings @ embeddings.T

@@ -1,4 +1,4 @@
-"""Pictures of training, drawn with matplotlib, which is imported on first use and never changes global state."""
+"""Pictures of training, images and attention, by matplotlib: imported on first use, global state never changed."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -112,6 +112,93 @@ def images(
     if path is not None:
         grid.savefig(path, dpi=120)
     return grid
+
+
+def attention_heatmaps(
+    weights: ArrayLike,
+    path: Path | None = None,
+    *,
+    keys: Sequence[str] | Sequence[Sequence[str]] = (),
+    queries: Sequence[str] | Sequence[Sequence[str]] = (),
+    titles: Sequence[str] = (),
+    xlabel: str = "keys",
+    ylabel: str = "queries",
+    title: str = "",
+    panel_size: tuple[float, float] = (2.5, 2.5),
+) -> Any:
+    """Draws attention weights as maps in a grid, all on one scale of colours from 0 up (D2L 11.1).
+
+    Args:
+      weights: `[rows, columns, queries, keys]`, 0 or more: a map for each cell of the grid, such as a layer and a head.
+      path: where to save the picture; its suffix chooses the format.
+      keys: names along the keys of every map; or a list of names for each map, row by row, which may be shorter than
+        the padded weights: the map then ends with the names.
+      queries: the same along the queries.
+      titles: above each map, row by row; none or as many as maps.
+      xlabel: below the lowest maps.
+      ylabel: beside the leftmost maps.
+      title: above the grid.
+      panel_size: width and height of a map in inches.
+
+    Returns:
+      The matplotlib figure.
+
+    Raises:
+      ValueError: if the shape is another, there is no weight, one is negative or not finite, or the titles or names do
+        not fit.
+    """
+    maps = np.asarray(weights, np.float32)
+    if maps.ndim != 4 or maps.size == 0:
+        raise ValueError(f"weights: expected [rows, columns, queries, keys], got {list(maps.shape)}")
+    if not (np.isfinite(maps).all() and maps.min() >= 0):
+        raise ValueError(f"weights: expected 0 or more and finite, got {maps.min()} to {maps.max()}")
+    rows, columns, num_queries, num_keys = maps.shape
+    count = rows * columns
+    if titles and len(titles) != count:
+        raise ValueError(f"titles: expected one for each of {count} maps, got {len(titles)}")
+    of_keys = _names_of_maps("keys", keys, count, num_keys)
+    of_queries = _names_of_maps("queries", queries, count, num_queries)
+    grid = figure(panel_size[0] * columns + 0.8, (panel_size[1] + 0.25 * bool(titles)) * rows + 0.3 * bool(title))
+    panels = grid.subplots(rows, columns, squeeze=False)
+    shown = [
+        maps[i // columns, i % columns, : len(of_queries[i]) or None, : len(of_keys[i]) or None] for i in range(count)
+    ]
+    top = max(part.max() for part in shown)
+    for i, axes in enumerate(panels.flat):
+        axes.imshow(shown[i], vmin=0, vmax=top, cmap="Reds", aspect="auto", interpolation="nearest")
+        if of_keys[i]:
+            axes.set_xticks(range(len(of_keys[i])), of_keys[i], rotation=90, fontsize=8, parse_math=False)
+        if of_queries[i]:
+            axes.set_yticks(range(len(of_queries[i])), of_queries[i], fontsize=8, parse_math=False)
+        if titles:
+            axes.set_title(titles[i], fontsize=10)
+    for axes in panels[-1]:
+        axes.set_xlabel(xlabel)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(ylabel)
+    grid.colorbar(panels[0, 0].images[0], ax=panels, shrink=0.7, label="weight")
+    grid.suptitle(title)
+    if path is not None:
+        grid.savefig(path, dpi=120)
+    return grid
+
+
+def _names_of_maps(
+    name: str, names: Sequence[str] | Sequence[Sequence[str]], num_maps: int, length: int
+) -> list[list[str]]:
+    """The names along one side of each map; none are empty lists."""
+    shared = [item for item in names if isinstance(item, str)]
+    lists = [list(item) for item in names if not isinstance(item, str)]
+    if shared and lists:
+        raise ValueError(f"{name}: expected names or lists of names, got both")
+    if lists:
+        lengths = [len(item) for item in lists]
+        if len(lists) != num_maps or not all(0 < n <= length for n in lengths):
+            raise ValueError(f"{name}: expected 1 to {length} names for each of {num_maps} maps, got {lengths}")
+        return lists
+    if len(shared) not in (0, length):
+        raise ValueError(f"{name}: expected {length} names, got {len(shared)}")
+    return [shared] * num_maps
 
 
 def training_curves(rows: Sequence[Mapping[str, float]], path: Path | None = None, *, title: str = "") -> Any:

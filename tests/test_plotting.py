@@ -2,10 +2,11 @@
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdl.plotting import figure, images, lines, training_curves
+from jaxdl.plotting import attention_heatmaps, figure, images, lines, training_curves
 from jaxdl.training import History
 
 ROWS = [
@@ -89,3 +90,60 @@ def test_images_in_rows(tmp_path):
 def test_images_refuse(shape, titles, message):
     with pytest.raises(ValueError, match=message):
         images(np.zeros(shape), titles)
+
+
+def maps_of(grid):
+    """The panels of a grid, without its colour bar."""
+    return [axes for axes in grid.axes if axes.get_label() != "<colorbar>"]
+
+
+def test_attention_heatmaps_are_the_weights(tmp_path):
+    weights = np.random.default_rng(0).dirichlet(np.ones(4), (2, 3, 5))  # [rows, columns, queries, keys]
+    titles = [f"head {i}" for i in range(6)]
+    grid = attention_heatmaps(weights, tmp_path / "p.png", titles=titles, title="layers", xlabel="k", keys=list("abcd"))
+    panels = maps_of(grid)
+    assert [axes.get_title() for axes in panels] == titles
+    for axes, expected in zip(panels, weights.reshape(6, 5, 4), strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, rtol=1e-6)
+        assert axes.images[0].get_clim() == (0, np.float32(weights.max()))  # one scale for all
+        assert [text.get_text() for text in axes.get_xticklabels()] == list("abcd")
+    assert [axes.get_xlabel() for axes in panels] == ["", "", "", "k", "k", "k"]
+    assert [axes.get_ylabel() for axes in panels] == ["queries", "", "", "queries", "", ""]
+    assert grid.get_suptitle() == "layers"
+    assert len(grid.axes) == 7
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_attention_heatmaps_end_with_their_names(tmp_path):
+    """Sentences of different lengths: what is padding has no name. Dollars are no formula."""
+    weights = jnp.arange(12, dtype=jnp.bfloat16).reshape(1, 2, 2, 3)
+    left, right = maps_of(
+        attention_heatmaps(
+            weights, tmp_path / "p.png", keys=[["a", "$$"], ["c", "d", "e"]], queries=[["x", "y"], ["z"]]
+        )
+    )
+    np.testing.assert_array_equal(left.images[0].get_array(), [[0, 1], [3, 4]])
+    np.testing.assert_array_equal(right.images[0].get_array(), [[6, 7, 8]])
+    assert left.images[0].get_clim() == right.images[0].get_clim() == (0, 8)  # the greatest that is shown
+    assert [text.get_text() for text in right.get_yticklabels()] == ["z"]
+    assert maps_of(attention_heatmaps(np.zeros((1, 1, 1, 1))))[0].images[0].get_array().tolist() == [[0]]
+
+
+@pytest.mark.parametrize(
+    ("weights", "names", "message"),
+    [
+        (np.ones((2, 2, 2)), {}, r"weights: expected \[rows, columns, queries, keys\], got \[2, 2, 2\]"),
+        (np.ones((1, 0, 2, 2)), {}, "weights: expected"),
+        (-np.ones((1, 1, 2, 2)), {}, "weights: expected 0 or more and finite, got -1.0 to -1.0"),
+        (np.full((1, 1, 2, 2), np.nan), {}, "weights: expected 0 or more and finite"),
+        (np.ones((1, 2, 2, 2)), {"titles": ["one"]}, "titles: expected one for each of 2 maps, got 1"),
+        (np.ones((1, 2, 2, 2)), {"keys": ["a"]}, "keys: expected 2 names, got 1"),
+        (np.ones((1, 2, 2, 2)), {"queries": [["a"]]}, r"queries: expected 1 to 2 names for each of 2 maps, got \[1\]"),
+        (np.ones((1, 2, 2, 2)), {"keys": [["a"], ["b", "c", "d"]]}, r"keys: expected .*, got \[1, 3\]"),
+        (np.ones((1, 2, 2, 2)), {"keys": [["a"], []]}, r"keys: expected .*, got \[1, 0\]"),
+        (np.ones((1, 2, 2, 2)), {"keys": ["ab", ["a"]]}, "keys: expected names or lists of names, got both"),
+    ],
+)
+def test_attention_heatmaps_refuse(weights, names, message):
+    with pytest.raises(ValueError, match=message):
+        attention_heatmaps(weights, **names)

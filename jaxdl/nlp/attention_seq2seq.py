@@ -40,7 +40,7 @@ class AttentionSeq2Seq(nn.Module):
       dtype: of the computation; parameters stay float32.
 
     Raises:
-      ValueError: at construction, if a size is below 1; when called, if tokens are not integers `[batch, time]`.
+      ValueError: at construction, if a size is below 1 or the rate not in [0, 1]; when called, if tokens are not integers `[batch, time]`.
     """
 
     source_vocab_size: int
@@ -57,6 +57,8 @@ class AttentionSeq2Seq(nn.Module):
         for name in ("source_vocab_size", "target_vocab_size", "embed_size", "hidden_size", "num_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout_rate <= 1:
+            raise ValueError(f"dropout_rate: expected a number in [0, 1], got {self.dropout_rate}")
         super().__post_init__()
 
     def setup(self) -> None:
@@ -78,7 +80,7 @@ class AttentionSeq2Seq(nn.Module):
             in_axes=in_axes,
             out_axes=1,
         )
-        self.decoder = over_time(self._recurrent(parent=None), self.hidden_size, self.dropout_rate)
+        self.decoder = over_time(self._recurrent(parent=None), self.hidden_size, self.dropout_rate, self.dtype)
         self.output = Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
 
     def _recurrent(self, **kwargs: Any) -> Any:
@@ -130,13 +132,14 @@ class _DecoderStep(nn.Module):
     recurrence: nn.Module
     hidden_size: int
     dropout_rate: float
+    dtype: Any
 
     @nn.compact
     def __call__(
         self, state: Any, memory: jax.Array, memory_length: jax.Array, embedded: jax.Array, train: bool
     ) -> tuple[Any, jax.Array]:
         query = jax.tree.leaves(state)[0][:, -1:]  # hidden state of the last layer [batch, 1, hidden]
-        attention = AdditiveAttention(self.hidden_size, self.dropout_rate, name="attention")
+        attention = AdditiveAttention(self.hidden_size, self.dropout_rate, self.dtype, name="attention")
         context, weights = attention(query.astype(memory.dtype), memory, memory, memory_length, train)
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "attention_weights", weights[:, 0])

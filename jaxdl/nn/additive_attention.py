@@ -1,5 +1,7 @@
 """Additive attention (Bahdanau et al., 2014, arXiv:1409.0473; D2L 11.3)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -15,6 +17,7 @@ class AdditiveAttention(nn.Module):
     Args:
       hidden_size: of the network; none of its layers has a bias.
       dropout_rate: on the weights, in training.
+      dtype: the compute type; the default is the widest of inputs and parameters.
 
     Raises:
       ValueError: at construction, if `hidden_size` is below 1; when called, if the shapes do not fit.
@@ -22,6 +25,7 @@ class AdditiveAttention(nn.Module):
 
     hidden_size: int
     dropout_rate: float = 0.0
+    dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.hidden_size < 1:
@@ -55,9 +59,12 @@ class AdditiveAttention(nn.Module):
         if key.shape[1] != value.shape[1]:
             raise ValueError(f"value: expected {key.shape[1]} of them, as many as keys, got {value.shape[1]}")
         hidden = (
-            Dense(self.hidden_size, use_bias=False, name="query")(query)[:, :, None]
-            + Dense(self.hidden_size, use_bias=False, name="key")(key)[:, None]
+            self._dense(self.hidden_size, "query")(query)[:, :, None]
+            + self._dense(self.hidden_size, "key")(key)[:, None]
         )  # [batch, queries, keys, hidden]
-        scores = Dense(1, use_bias=False, name="score")(jnp.tanh(hidden))[..., 0]
+        scores = self._dense(1, "score")(jnp.tanh(hidden))[..., 0]
         weights = masked_softmax(scores, lengths)
         return Dropout(self.dropout_rate)(weights, train) @ value, weights
+
+    def _dense(self, size: int, name: str) -> Dense:
+        return Dense(size, use_bias=False, dtype=self.dtype, name=name)

@@ -40,7 +40,8 @@ class AttentionSeq2Seq(nn.Module):
       dtype: of the computation; parameters stay float32.
 
     Raises:
-      ValueError: at construction, if a size is below 1 or the rate not in [0, 1]; when called, if tokens are not integers `[batch, time]`.
+      ValueError: at construction, if a size is below 1 or the rate not in [0, 1]; when called, if tokens are not
+        integers `[batch, time]`.
     """
 
     source_vocab_size: int

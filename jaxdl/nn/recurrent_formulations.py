@@ -11,7 +11,7 @@ JAX transposes this into the backward pass that one would write by hand: a rever
 multiplications a step. What it gives, the gradient of `drive`, gives those of all weights in one product over all time
 steps; the transpose of a plain scan adds up a product for each step, and computes the factors again.
 
-Processor time of a training step (benchmarks/cases.py; jax 0.12, two cores, ten steps a call), in ms:
+Processor time of a training step (benchmarks/cases.py; jax 0.12, two busy cores, ten steps a call), in ms:
 
 | case | in, hidden, steps, batch | `"xla"` | `"factors"` | picked |
 |---|---|---|---|---|

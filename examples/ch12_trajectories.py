@@ -42,6 +42,9 @@ METHODS: dict[str, tuple[optax.GradientTransformation, str]] = {  # and what its
     "AdaDelta": (optim.adadelta(), "no rate: starts with tiny steps"),
     "Adam 0.5": (optim.adam(0.5, eps=1e-6), "straight at first, then overshoots"),
     "Yogi 0.5": (optim.yogi(0.5), "like Adam"),
+    "AdamW 0.5, decay 0.4": (optim.adamw(0.5, eps=1e-6, weight_decay=0.4), "weights decay to 0, here the minimum"),
+    "LARS 1": (optim.lars(1.0, 0.5, trust_coefficient=0.1), "pushes of a tenth of the distance from 0"),
+    "LAMB 0.2": (optim.lamb(0.2, weight_decay=0.0), "Adam's direction, a fifth of that distance"),
 }
 NOISY = {
     "stochastic, rate 0.4": (optim.sgd(0.4), "arrives, never comes to rest"),

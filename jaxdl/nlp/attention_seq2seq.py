@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.additive_attention import AdditiveAttention
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.recurrent import GRU
@@ -40,8 +41,8 @@ class AttentionSeq2Seq(nn.Module):
       dtype: of the computation; parameters stay float32.
 
     Raises:
-      ValueError: at construction, if a size is below 1 or the rate not in [0, 1]; when called, if tokens are not
-        integers `[batch, time]`.
+      ValueError: at construction, if a size is below 1 or the rate not in [0, 1]; when called, as
+        `check_tokens`.
     """
 
     source_vocab_size: int
@@ -110,14 +111,14 @@ class AttentionSeq2Seq(nn.Module):
 
     def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> AttentionState:
         """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
-        _check("source", source)
-        outputs, final = self.encoder(self.source_embedding(source), source_length, train=train)
+        check_tokens("source", source, self.source_vocab_size)
+        outputs, final = self.encoder(embed(self.source_embedding, source), source_length, train=train)
         return AttentionState(outputs, source_length, jax.tree.map(lambda s: s.swapaxes(0, 1), final))
 
     def decode(self, state: AttentionState, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, AttentionState]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
-        _check("target_inputs", tokens)
-        embedded = self.target_embedding(tokens)
+        check_tokens("target_inputs", tokens, self.target_vocab_size)
+        embedded = embed(self.target_embedding, tokens)
         after, outputs = self.decoder(state.recurrent, state.memory, state.memory_length, embedded, train)
         return self.output(outputs), state._replace(recurrent=after)
 
@@ -148,8 +149,3 @@ class _DecoderStep(nn.Module):
         before = jax.tree.map(lambda s: s.swapaxes(0, 1), state)
         outputs, after = self.recurrence(x, initial_state=before, train=train)
         return jax.tree.map(lambda s: s.swapaxes(0, 1), after), outputs[:, 0]
-
-
-def _check(name: str, tokens: jax.Array) -> None:
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")

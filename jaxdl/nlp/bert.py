@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.positions import LearnedPositions
@@ -83,8 +84,9 @@ class BERTEncoder(nn.Module):
         segments = jnp.zeros_like(tokens) if segments is None else segments
         self._check(tokens, segments, lengths)
         normal = nn.initializers.normal(0.02)
-        embed = partial(nn.Embed, features=self.features, embedding_init=normal, dtype=self.dtype)
-        x = embed(self.vocab_size, name="tokens")(tokens) + embed(self.num_segments, name="segments")(segments)
+        table = partial(nn.Embed, features=self.features, embedding_init=normal, dtype=self.dtype)
+        x = embed(table(self.vocab_size, name="tokens"), tokens)
+        x = x + embed(table(self.num_segments, name="segments"), segments)
         x = LearnedPositions(self.max_length, name="positions")(x)
         norm = partial(LayerNorm, epsilon=self.epsilon)
         x = Dropout(self.dropout_rate)(norm(dtype=self.dtype, name="norm")(x), train)
@@ -104,8 +106,7 @@ class BERTEncoder(nn.Module):
         return x
 
     def _check(self, tokens: jax.Array, segments: jax.Array, lengths: jax.Array | None) -> None:
-        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise ValueError(f"tokens: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+        check_tokens("tokens", tokens, self.vocab_size)
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
         for name, x, shape in (("segments", segments, tokens.shape), ("lengths", lengths, tokens.shape[:1])):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.multi_head_attention import KVCache
@@ -40,7 +41,8 @@ class GPT(nn.Module):
 
     Raises:
       ValueError: at construction, if a size is below 1; when called, if the tokens are not integers `[batch, time]`, or
-        more than `max_length` or than the caches hold. (Ids outside the vocabulary give NaN.)
+        more than `max_length` or than the caches hold, or, where the ids are known, one is outside the vocabulary. (In
+        compiled code such an id gives NaN.)
     """
 
     vocab_size: int
@@ -76,14 +78,13 @@ class GPT(nn.Module):
         Returns:
           Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last step.
         """
-        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise ValueError(f"tokens: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+        check_tokens("tokens", tokens, self.vocab_size)
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
         positions = None if state is None else state.position[:, None] + jnp.arange(tokens.shape[1])[None]
         normal = nn.initializers.normal(0.02)
         embedding = nn.Embed(self.vocab_size, self.features, embedding_init=normal, dtype=self.dtype, name="tokens")
-        x = LearnedPositions(self.max_length, name="positions")(embedding(tokens), positions)
+        x = LearnedPositions(self.max_length, name="positions")(embed(embedding, tokens), positions)
         x = Dropout(self.dropout_rate)(x, train)
         caches = []
         for i in range(self.num_blocks):

@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jax.core import Tracer
 
 from jaxdl.nlp.decoding import Decoded, StepFn
+from jaxdl.nlp.token_ids import check_tokens
 from jaxdl.nn.dense import Dense
 
 
@@ -66,7 +65,7 @@ class RNNLanguageModel(nn.Module):
           batch is its leading axis, as the searches and the sharding of `carry` have it; the recurrence has the layers
           there, as PyTorch.)
         """
-        _check_tokens(tokens, self.vocab_size)
+        check_tokens("tokens", tokens, self.vocab_size)
         valid = (tokens >= 0) & (tokens < self.vocab_size)
         if self.embed_size is None:
             x = jax.nn.one_hot(tokens, self.vocab_size, dtype=self.dtype or jnp.float32)
@@ -125,7 +124,7 @@ def generate(
       ValueError: if the prefix has another shape or dtype, is empty, or has an id outside the vocabulary (where the ids
         are known); or as the search.
     """
-    _check_tokens(prefix, model.vocab_size, name="prefix")
+    check_tokens("prefix", prefix, model.vocab_size)
     if prefix.shape[1] == 0:
         raise ValueError(f"prefix: expected at least 1 step, got {list(prefix.shape)}")
 
@@ -143,12 +142,3 @@ def generate(
 
 def _swap_layers_and_batch(state: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.swapaxes(0, 1), state)
-
-
-def _check_tokens(tokens: jax.Array, vocab_size: int, name: str = "tokens") -> None:
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
-    if tokens.size and not isinstance(tokens, Tracer):
-        ids = np.asarray(tokens)  # known even while something else is traced
-        if ids.min() < 0 or ids.max() >= vocab_size:
-            raise ValueError(f"{name}: expected ids in [0, {vocab_size}), got {ids.min()} to {ids.max()}")

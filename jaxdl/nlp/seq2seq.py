@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
-from jax.core import Tracer
 
+from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.recurrent import GRU
 
@@ -117,8 +116,8 @@ class Seq2Seq(nn.Module):
 
     def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> DecoderState:
         """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
-        _check_ids("source", source, self.source_vocab_size)
-        _, final = self.encoder(_embed(self.source_embedding, source), source_length, train=train)
+        check_tokens("source", source, self.source_vocab_size)
+        _, final = self.encoder(embed(self.source_embedding, source), source_length, train=train)
         final = jax.tree.map(lambda s: s.swapaxes(0, 1), final)  # [batch, num_layers * directions, hidden]
         if self.bidirectional:
             leaves, structure = jax.tree.flatten(final)
@@ -129,11 +128,11 @@ class Seq2Seq(nn.Module):
 
     def decode(self, state: DecoderState, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, DecoderState]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
-        _check_ids("target_inputs", tokens, self.target_vocab_size)
+        check_tokens("target_inputs", tokens, self.target_vocab_size)
         if tokens.shape[0] != state.context.shape[0]:
             rows = state.context.shape[0]
             raise ValueError(f"target_inputs: expected {rows} rows, as of the source, got {tokens.shape[0]}")
-        x = _embed(self.target_embedding, tokens)
+        x = embed(self.target_embedding, tokens)
         context = jnp.broadcast_to(state.context[:, None], (*tokens.shape, state.context.shape[1])).astype(x.dtype)
         x = jnp.concatenate([x, context], axis=-1)  # [batch, time, embed + hidden]
         before = jax.tree.map(lambda s: s.swapaxes(0, 1), state.recurrent)
@@ -145,19 +144,3 @@ class Seq2Seq(nn.Module):
         """`decode` of one token `[batch]`: logits `[batch, target_vocab_size]` and the new state."""
         logits, state = self.decode(state, tokens[:, None])
         return logits[:, 0], state
-
-
-def _embed(embedding: nn.Embed, tokens: jax.Array) -> jax.Array:
-    """Embeddings `[batch, time, embed]`; of an id outside the vocabulary NaN."""
-    valid = (tokens >= 0) & (tokens < embedding.num_embeddings)
-    return jnp.where(valid[..., None], embedding(jnp.where(valid, tokens, 0)), jnp.nan)
-
-
-def _check_ids(name: str, tokens: jax.Array, vocab_size: int) -> None:
-    if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-        raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
-    if tokens.size and not isinstance(tokens, Tracer):
-        ids = np.asarray(tokens)  # under jit, JAX would trace the minimum of a constant
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= vocab_size:
-            raise ValueError(f"{name}: expected ids in [0, {vocab_size}), got {low} to {high}")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
@@ -33,10 +34,10 @@ class _Embedded(nn.Module):
 
     @nn.compact
     def __call__(self, name: str, tokens: jax.Array, positions: jax.Array | None, train: bool) -> jax.Array:
-        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
-            raise ValueError(f"{name}: expected integers [batch, time], got {tokens.dtype}{list(tokens.shape)}")
+        check_tokens(name, tokens, self.vocab_size)
         scaled = nn.initializers.normal(self.features**-0.5)
-        x = nn.Embed(self.vocab_size, self.features, embedding_init=scaled, dtype=self.dtype, name="tokens")(tokens)
+        table = nn.Embed(self.vocab_size, self.features, embedding_init=scaled, dtype=self.dtype, name="tokens")
+        x = embed(table, tokens)
         at = jnp.arange(tokens.shape[1])[None] if positions is None else positions
         x = x * self.features**0.5 + sinusoidal_positions(at, self.features).astype(x.dtype)
         return Dropout(self.dropout_rate)(x, train)

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from jaxdl import nn
-from jaxdl.nlp import GPT, Transformer, TransformerEncoder, beam_search, greedy_search, teacher_forcing, translate
+from jaxdl.nlp import (
+    GPT,
+    AttentionSeq2Seq,
+    BERTEncoder,
+    Transformer,
+    TransformerEncoder,
+    beam_search,
+    greedy_search,
+    teacher_forcing,
+    translate,
+)
 
 TINY = {"features": 8, "hidden_size": 12, "num_heads": 2, "num_blocks": 2}
 
@@ -181,3 +191,24 @@ ERRORS = {
 def test_errors(message):
     with pytest.raises(ValueError, match=message):
         ERRORS[message]()
+
+
+def test_ids_outside_the_vocabulary_are_never_another_word():
+    """An error where the ids are known, NaN in compiled code: also for negative ones, which index from the end."""
+    good, lengths = jnp.zeros((1, 2), int), jnp.array([2])
+    gpt, model = GPT(5, 4, 8, 2, 1), Transformer(5, 5, 4, **TINY)
+    bert, attention = BERTEncoder(5, 4, 8, 2, 1), AttentionSeq2Seq(5, 5, 4, 6, 1, 0.0)
+    calls = {
+        gpt: lambda variables, ids: gpt.apply(variables, ids)[0],
+        bert: bert.apply,
+        model: lambda variables, ids: model.apply(variables, good, lengths, ids),
+        attention: lambda variables, ids: attention.apply(variables, good, lengths, ids),
+    }
+    for each, call in calls.items():
+        inputs = (good,) if each in (gpt, bert) else (good, lengths, good)
+        variables = each.init(jax.random.key(0), *inputs)
+        for bad in (-1, 5):
+            ids = good.at[0, 1].set(bad)
+            with pytest.raises(ValueError, match=r"expected ids in \[0, 5\)"):
+                call(variables, ids)
+            assert np.isnan(jax.jit(call)(variables, ids)[0, 1]).all()

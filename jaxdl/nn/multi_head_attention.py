@@ -82,7 +82,7 @@ class MultiHeadAttention(nn.Module):
           positions: integer `[batch, q_len]`: where the tokens stand; None is 0, 1, ...
           cache: to decode with: keys and values are written into it at `positions`, and each token sees what the cache
             holds up to its own position, instead of `memory`. What stands there beyond is never seen before it is
-            written again, so prompts of different lengths may be padded at the end.
+            written again, so prompts of different lengths may be padded at the end. A token beyond the cache gets NaN.
           train: whether dropout is on.
 
         Returns:
@@ -120,7 +120,9 @@ class MultiHeadAttention(nn.Module):
         pooled: Any = attention(q, k, v, bias, mask, **options, implementation=self.implementation)
         pooled = pooled.reshape(*pooled.shape[:2], self.num_heads * size)
         output = self._dense(features, "out")(pooled)
-        return output if cache is None else (output, cache)
+        if cache is None or positions is None:
+            return output
+        return jnp.where((positions < cache.key.shape[1])[..., None], output, jnp.nan), cache
 
     def _heads(self, x: jax.Array, heads: int, size: int, name: str) -> jax.Array:
         return self._dense(heads * size, name)(x).reshape(*x.shape[:2], heads, size)

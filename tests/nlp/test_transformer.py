@@ -171,6 +171,7 @@ def test_gpt_with_caches_is_gpt_without(num_kv_heads, compilations):
         assert t == 4 or len(compilations) == before
         np.testing.assert_allclose(np.asarray(logits)[:, 0], whole[:, t], atol=1e-5)
     np.testing.assert_array_equal(state.position, [9, 9])
+    assert np.isnan(step(variables, text[:, :1], state)[0]).all()  # no room is left: not a wrong word
 
 
 ERRORS = {

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxdl import nn, training
+from jaxdl import nlp, nn, training
 from jaxdl.vision import DenseNet, GoogLeNet, LeNet, NiN, resnet18, vgg11_small
 
 
@@ -98,6 +98,23 @@ def character_model(
     return Case(step, state, partial(sequences_and_labels, time=time, size=size), batch_size, num_batches)
 
 
+def language_model(*, vocab_size: int, time: int, features: int, batch_size: int, num_batches: int) -> Case:
+    """A GPT of two blocks with four heads, with SGD on random tokens."""
+    model = nlp.GPT(vocab_size, max_length=time, features=features, num_heads=4, num_blocks=2)
+    optimizer = optax.sgd(0.1)
+    loss_fn, _ = nlp.next_token_prediction(model)
+    step = training.make_step(training.sum_gradients(loss_fn), optimizer)
+    state = training.init_state(
+        lambda key: model.init(key, np.zeros((1, time), np.int32)), optimizer, jax.random.key(0)
+    )
+
+    def examples(num_examples: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(0)
+        return {"tokens": rng.integers(0, vocab_size, (num_examples, time + 1), np.int32)}
+
+    return Case(step, state, examples, batch_size, num_batches)
+
+
 # The sizes of a first recurrent network of characters, of a useful one, and of Zaremba et al., 2014, "medium".
 small = partial(character_model, size=28, hidden=32, time=35, batch_size=32, num_batches=20)
 medium = partial(character_model, size=28, hidden=256, time=64, batch_size=32, num_batches=10)
@@ -123,4 +140,5 @@ CASES: dict[str, Callable[[], Case]] = {
     "rnn_large": lambda: large(nn.RNN),
     "gru_large": lambda: large(nn.GRU),
     "lstm_large": lambda: large(nn.LSTM),
+    "transformer": lambda: language_model(vocab_size=1000, time=128, features=256, batch_size=16, num_batches=10),
 }

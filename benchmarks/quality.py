@@ -1,6 +1,6 @@
 """Are the book's recipes as good here as in PyTorch?
 
-    python benchmarks/quality.py --recipes rnn,gru,lstm,seq2seq --peer-python PATH
+    python benchmarks/quality.py --recipes gru,seq2seq,transformer --peer-python PATH
 
 Prints one JSON line a recipe. Both sides train on the same batches in the same order and are judged on the same
 held-out data; the line has each side's mean and standard deviation over the seeds, and `ratio`, our mean over the
@@ -12,13 +12,16 @@ peer's. PyTorch runs in a process and an interpreter of its own (`peers/`).
 | `gru` | 10.2 | the same | the same |
 | `lstm` | 10.1 | the same | the same |
 | `seq2seq` | 10.7 | English to French | BLEU-2 of the corpus, more is better |
+| `bahdanau` | 11.4 | the same | the same |
+| `transformer` | 11.7 | the same | the same |
 
 Language models: one-hot characters, 32 hidden units, 32 steps, batches of 1,024, SGD at a learning rate of 1 (RNN, 100
 epochs) or 4 (GRU and LSTM, 50 epochs), gradients clipped to a norm of 1, the first 10,000 overlapping windows to train
 and the next 5,000 to validate. An epoch has 9 batches: the 784 windows left over, the book's tenth batch, are dropped.
 Both sides start from the same weights, drawn as PyTorch draws them (the scratch sections have N(0, 0.01²)).
 
-Translation: `jaxdl.nlp.Seq2Seq` as it is, sentences of 9 tokens, vocabularies of the words that occur twice, batches of
+Translation: the defaults of `jaxdl.nlp.Seq2Seq`, `AttentionSeq2Seq` and `Transformer`, sentences of 9 tokens,
+vocabularies of the words that occur twice, batches of
 128, Adam at 0.005, 30 epochs, gradients clipped to a norm of 1, the first 512 pairs to train and the next 128 to
 validate. Weights and dropout are of each side's own drawing.
 """
@@ -60,7 +63,8 @@ PEERS = Path(__file__).parent / "peers"
 CELLS: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 HIDDEN_SIZE, NUM_STEPS, MAX_GRADIENT_NORM = 32, 32, 1.0
 UNK_ID, EOS_ID = 1, 3
-SEQ2SEQ_SIZES = "source_vocab_size", "target_vocab_size", "embed_size", "hidden_size", "num_layers", "dropout_rate"
+RECURRENT_SIZES = "embed_size", "hidden_size", "num_layers", "dropout_rate"
+TRANSFORMER_SIZES = "features", "hidden_size", "num_heads", "num_blocks", "dropout_rate"
 
 
 class Run(NamedTuple):
@@ -116,8 +120,10 @@ def language_model(cell: str, learning_rate: float, seed: int, epochs: int, flag
     )
 
 
-def seq2seq(seed: int, epochs: int, flags: argparse.Namespace) -> Run:
-    """Trains an encoder and a decoder on English and French (D2L 10.7)."""
+def translation(
+    network: Any, sizes: tuple[str, ...], learning_rate: float, seed: int, epochs: int, flags: argparse.Namespace
+) -> Run:
+    """Trains an encoder and a decoder on English and French (D2L 10.7, 11.4, 11.7)."""
     pairs = load("fra_eng", "train[:640]")
     english, french = ([clean_sentence(str(text)).split() for text in pairs[key]] for key in ("english", "french"))
     vocabs = [sentence_vocab(side[:512], min_frequency=2) for side in (english, french)]
@@ -125,15 +131,20 @@ def seq2seq(seed: int, epochs: int, flags: argparse.Namespace) -> Run:
     train, held_out = ({name: x[part] for name, x in arrays.items()} for part in (slice(512), slice(512, None)))
     train_data = DeviceData(train, 128, train=True, seed=seed)
 
-    model = nlp.Seq2Seq(len(vocabs[0]), len(vocabs[1]))
-    optimizer = optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), optax.adam(0.005))
+    model = network(len(vocabs[0]), len(vocabs[1]))
+    optimizer = optax.chain(optax.clip_by_global_norm(MAX_GRADIENT_NORM), optax.adam(learning_rate))
     loss_fn, eval_fn = nlp.teacher_forcing(model)
     first = train["source"][:1], train["source_length"][:1], train["target"][:1, :-1]
     state = training.init_state(lambda key: model.init(key, *first), optimizer, jax.random.key(seed))
     step = training.jit_step(training.make_step(training.sum_gradients(loss_fn), optimizer))
     trained, _ = training.fit(step, state, train_data, epochs=epochs, progress=False)
-    settings = {name: getattr(model, name) for name in SEQ2SEQ_SIZES}
-    settings |= {"learning_rate": 0.005, "max_gradient_norm": MAX_GRADIENT_NORM, "eos_id": EOS_ID, "seed": seed}
+    settings = {
+        "sizes": {name: getattr(model, name) for name in ("source_vocab_size", "target_vocab_size", *sizes)},
+        "learning_rate": learning_rate,
+        "max_gradient_norm": MAX_GRADIENT_NORM,
+        "eos_id": EOS_ID,
+        "seed": seed,
+    }
     return Run(
         training.evaluate(eval_fn, trained, DeviceData(held_out, 128, train=False))["bleu"],
         None,
@@ -177,7 +188,15 @@ RECIPES = {
     "rnn": Recipe(partial(language_model, "rnn", 1.0), 100, "perplexity", "torch_language_model.py"),
     "gru": Recipe(partial(language_model, "gru", 4.0), 50, "perplexity", "torch_language_model.py"),
     "lstm": Recipe(partial(language_model, "lstm", 4.0), 50, "perplexity", "torch_language_model.py"),
-    "seq2seq": Recipe(seq2seq, 30, "bleu", "torch_seq2seq.py", corpus_bleu),
+    "seq2seq": Recipe(
+        partial(translation, nlp.Seq2Seq, RECURRENT_SIZES, 0.005), 30, "bleu", "torch_seq2seq.py", corpus_bleu
+    ),
+    "bahdanau": Recipe(
+        partial(translation, nlp.AttentionSeq2Seq, RECURRENT_SIZES, 0.005), 30, "bleu", "torch_bahdanau.py", corpus_bleu
+    ),
+    "transformer": Recipe(
+        partial(translation, nlp.Transformer, TRANSFORMER_SIZES, 0.001), 30, "bleu", "torch_transformer.py", corpus_bleu
+    ),
 }
 
 
@@ -245,7 +264,7 @@ def _rounded(score: float | None) -> float | None:
 def main(arguments: list[str] | None = None) -> None:
     """Reads the flags and prints a line a recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipes", default="rnn,gru,lstm,seq2seq", help=f"comma-separated, of {', '.join(RECIPES)}")
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="comma-separated; default: all of %(default)s")
     parser.add_argument("--peer-python", default=sys.executable, help="the Python that has PyTorch; default: this one")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")

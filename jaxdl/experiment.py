@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdl import training
-from jaxdl.parallel import make_mesh, pmap_step, shard_step
+from jaxdl.parallel import ShardingRules, make_mesh, pmap_step, shard_step
 from jaxdl.training import (
     Callback,
     Checkpointer,
@@ -55,8 +55,8 @@ class RunConfig:
     """Of the optimiser."""
     seed: int = 0
     """Of the initial parameters, dropout and the order of the data."""
-    strategy: Literal["single", "pmap", "shard"] = "single"
-    """One device, or data parallel over all by pmap or by sharded jit."""
+    strategy: Literal["single", "pmap", "shard", "fsdp", "tensor"] = "single"
+    """One device; data parallel over all, by pmap or by sharded jit; with parameters split too; or tensor parallel."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the computation; parameters stay float32."""
     accumulate: int = 1
@@ -129,12 +129,47 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation, config: 
     return loss_scaling(step) if half else step
 
 
-def compile_step(step: Step, config: RunConfig, *, steps_per_call: int = 1) -> CompiledStep:
-    """Compiles a step for the devices that `--strategy` names: the first, or data parallel over all."""
+def compile_step(
+    step: Step,
+    config: RunConfig,
+    *,
+    tensor_parallel: Mapping[str, tuple[str | None, ...]] | None = None,
+    steps_per_call: int = 1,
+) -> CompiledStep:
+    """Compiles a step for the devices that `--strategy` names.
+
+    | strategy | devices | batch | parameters and optimiser state |
+    |---|---|---|---|
+    | `single` | the first | whole | whole |
+    | `pmap`, `shard` | all | split | whole |
+    | `fsdp` | all | split | split over all, as far as they divide |
+    | `tensor` | all, in pairs (or one) | split over the pairs | split within a pair, where a rule says so |
+
+    Args:
+      step: from `make_step`.
+      config: the flags.
+      tensor_parallel: which parameters `tensor` splits over the mesh axis "model", as in `ShardingRules`:
+        `nn.TENSOR_PARALLEL` for transformers.
+      steps_per_call: as in `training.jit_step`.
+
+    Raises:
+      ValueError: if the strategy is `tensor` and there are no rules, or an odd number of devices above one.
+    """
     if config.strategy == "pmap":
         return pmap_step(step, axis_name="data", steps_per_call=steps_per_call)
     if config.strategy == "shard":
         return shard_step(step, make_mesh({"data": -1}), steps_per_call=steps_per_call)
+    if config.strategy == "fsdp":
+        rules = ShardingRules(fully_sharded="data")
+        return shard_step(step, make_mesh({"data": -1}), rules, steps_per_call=steps_per_call)
+    if config.strategy == "tensor":
+        if tensor_parallel is None:
+            raise ValueError("strategy: this model has no rules for 'tensor'; expected single, pmap, shard or fsdp")
+        devices = jax.device_count()
+        if devices > 1 and devices % 2:
+            raise ValueError(f"strategy: 'tensor' expected one device or an even number, got {devices}")
+        mesh = make_mesh({"data": -1, "model": min(devices, 2)})
+        return shard_step(step, mesh, ShardingRules(params=tensor_parallel), steps_per_call=steps_per_call)
     return jit_step(step, steps_per_call=steps_per_call)
 
 

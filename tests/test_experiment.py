@@ -4,13 +4,15 @@ import dataclasses
 import json
 import sys
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from problems import ListData, largest_gap, loss_fn, make_batch, make_params, make_state
 
-from jaxdl import experiment
-from jaxdl.training import make_step, sum_gradients
+from jaxdl import experiment, nn
+from jaxdl.training import make_step, sum_gradients, supervised
 
 STEP = make_step(sum_gradients(loss_fn), optax.sgd(0.1))
 
@@ -54,14 +56,51 @@ def test_contradictions_fail_at_construction(fields, message):
 def test_every_strategy_takes_the_same_step(x64, accumulate):
     optimizer = optax.adam(0.1)
     ends = {}
-    for strategy in ("single", "pmap", "shard"):
+    for strategy in ("single", "pmap", "shard", "fsdp"):
         config = experiment.RunConfig(strategy=strategy, accumulate=accumulate)
         compiled = experiment.compile_step(experiment.make_step(loss_fn, optimizer, config), config)
         state = experiment.init_state(lambda key: {"params": make_params()}, optimizer, config)
         ends[strategy], metrics = compiled(compiled.place_state(state), compiled.place_batch(make_batch()))
         assert set(metrics) == {"loss", "accuracy"}
-    assert largest_gap(ends["pmap"].params, ends["single"].params) < 1e-12
-    assert largest_gap(ends["shard"].params, ends["single"].params) < 1e-12
+    for strategy, end in ends.items():
+        assert largest_gap(end.params, ends["single"].params) < 1e-12, strategy
+
+
+def test_fsdp_and_tensor_split_the_parameters_of_a_transformer_and_take_the_step_of_one_device(x64):
+    model = nn.TransformerBlock(num_heads=2, hidden_size=16)
+    x = np.random.default_rng(0).normal(size=(8, 3, 8))
+    variables = jax.tree.map(lambda p: p.astype(jnp.float64), jax.jit(model.init)(jax.random.key(0), x))
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    block_loss, _ = supervised(model, "x", loss=lambda y, batch: jnp.square(y).mean((1, 2)), scores={})
+    ends = {}
+    for strategy in ("single", "fsdp", "tensor"):
+        config = experiment.RunConfig(strategy=strategy)
+        step = experiment.make_step(block_loss, optimizer, config)
+        compiled = experiment.compile_step(step, config, tensor_parallel=nn.TENSOR_PARALLEL)
+        state = experiment.init_state(lambda key: variables, optimizer, config)
+        ends[strategy], _ = compiled(compiled.place_state(state), compiled.place_batch({"x": x}))
+        assert largest_gap(ends[strategy].params, ends["single"].params) < 1e-12, strategy
+    assert largest_gap(ends["single"].params, variables["params"]) > 1e-4
+
+    def parts(strategy, layer):
+        momentum = ends[strategy].opt_state[0].trace
+        kernels = (tree["feed_forward"][layer]["kernel"] for tree in (ends[strategy].params, momentum))
+        return [kernel.addressable_shards[0].data.shape for kernel in kernels]
+
+    assert parts("single", "hidden") == [(8, 16)] * 2
+    assert parts("fsdp", "hidden") == [(8, 2)] * 2  # over eight devices
+    assert parts("tensor", "hidden") == [(8, 8)] * 2  # over two
+    assert parts("tensor", "out") == [(8, 8)] * 2
+
+
+def test_tensor_needs_rules_and_pairs(monkeypatch):
+    config = experiment.RunConfig(strategy="tensor")
+    step = experiment.make_step(loss_fn, optax.sgd(0.1), config)
+    with pytest.raises(ValueError, match="no rules for 'tensor'"):
+        experiment.compile_step(step, config)
+    monkeypatch.setattr(jax, "device_count", lambda: 3)
+    with pytest.raises(ValueError, match="even number, got 3"):
+        experiment.compile_step(step, config, tensor_parallel=nn.TENSOR_PARALLEL)
 
 
 def test_precision_names_the_dtype_and_float16_scales_the_loss():

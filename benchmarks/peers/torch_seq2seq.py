@@ -5,9 +5,14 @@ JSON line, `{"eval_loss": ..., "translations": [[ids], ...], "versions": ...}`, 
 The translations are greedy, without `<eos>`, of the evaluation's sources in their order.
 
 The file holds `source`, `source_length`, `target`, `target_length` as `jaxdl.data.encode_pairs` makes them, the same
-with `eval_` before, `rows` `[steps, batch]` (the examples of each batch), and `settings` as JSON: source_vocab_size,
-target_vocab_size, embed_size, hidden_size, num_layers, dropout_rate, learning_rate, max_gradient_norm, eos_id, seed,
-threads.
+with `eval_` before, `rows` `[steps, batch]` (the examples of each batch), and `settings` as JSON: `sizes` (the arguments
+of the network), learning_rate, max_gradient_norm, eos_id, seed, threads.
+
+The other peers that translate, `torch_bahdanau.py` and `torch_transformer.py`, are started alike and take `main` from
+here. A network of theirs has the methods
+
+    encode(source, length) -> state
+    decode(state, tokens [batch, time]) -> (logits [batch, time, target_vocab_size], state)
 """
 
 import json
@@ -35,30 +40,32 @@ class Seq2Seq(nn.Module):
         self.encoder = nn.GRU(embed_size, hidden_size, num_layers, dropout=dropout_rate, batch_first=True)
         self.decoder = nn.GRU(embed_size + hidden_size, hidden_size, num_layers, dropout=dropout_rate, batch_first=True)
         self.output = nn.Linear(hidden_size, target_vocab_size)
-        for name, parameter in self.named_parameters():
-            if "weight" in name and "embedding" not in name:
-                nn.init.xavier_uniform_(parameter)
+        draw_xavier(self)
 
     def encode(self, source, length):
-        """The final state of each layer `[num_layers, batch, hidden]`."""
+        """The final state of the last layer `[batch, hidden]`, and of each `[num_layers, batch, hidden]`."""
         embedded = self.source_embedding(source)
-        return self.encoder(pack_padded_sequence(embedded, length, batch_first=True, enforce_sorted=False))[1]
+        final = self.encoder(pack_padded_sequence(embedded, length, batch_first=True, enforce_sorted=False))[1]
+        return final[-1], final
 
-    def decode(self, context, state, tokens):
+    def decode(self, state, tokens):
         """Logits `[batch, time, target_vocab_size]` and the new state."""
-        context = context[:, None].expand(-1, tokens.shape[1], -1)
-        outputs, state = self.decoder(torch.cat([self.target_embedding(tokens), context], -1), state)
-        return self.output(outputs), state
+        context, layers = state
+        repeated = context[:, None].expand(-1, tokens.shape[1], -1)
+        outputs, layers = self.decoder(torch.cat([self.target_embedding(tokens), repeated], -1), layers)
+        return self.output(outputs), (context, layers)
 
-    def forward(self, source, length, tokens):
-        """Logits under teacher forcing."""
-        state = self.encode(source, length)
-        return self.decode(state[-1], state, tokens)[0]
+
+def draw_xavier(model):
+    """Draws all matrices but the embeddings, which are N(0, 1), as the book does."""
+    for name, parameter in model.named_parameters():
+        if parameter.dim() > 1 and "embedding" not in name:
+            nn.init.xavier_uniform_(parameter)
 
 
 def loss(model, source, source_length, target, target_length):
-    """Mean cross-entropy of the tokens before the padding."""
-    logits, labels = model(source, source_length, target[:, :-1]), target[:, 1:]
+    """Mean cross-entropy of the tokens before the padding, under teacher forcing."""
+    logits, labels = model.decode(model.encode(source, source_length), target[:, :-1])[0], target[:, 1:]
     real = torch.arange(labels.shape[1]) < target_length[:, None]
     return cross_entropy(logits[real], labels[real])
 
@@ -76,18 +83,17 @@ def train(model, pairs, rows, learning_rate, max_gradient_norm):
 
 def translate(model, source, length, start, max_length, eos_id):
     """Greedy search; the ids of each sentence before `<eos>`."""
-    state = model.encode(source, length)
-    context, last, found = state[-1], start, []
+    state, last, found = model.encode(source, length), start, []
     for _ in range(max_length):
-        logits, state = model.decode(context, state, last[:, None])
-        last = logits[:, 0].argmax(-1)
+        logits, state = model.decode(state, last[:, None])
+        last = logits[:, -1].argmax(-1)
         found.append(last)
     rows = torch.stack(found, 1).tolist()
     return [row[: row.index(eos_id)] if eos_id in row else row for row in rows]
 
 
-def main(path):
-    """Trains and answers."""
+def main(path, network):
+    """Trains `network(**sizes)` and answers."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     settings = json.loads(str(arrays.pop("settings")))
@@ -95,8 +101,7 @@ def main(path):
     torch.manual_seed(settings["seed"])
     names = ("source", "source_length", "target", "target_length")
     pairs, eval_pairs = ([torch.as_tensor(arrays[p + name]).long() for name in names] for p in ("", "eval_"))
-    sizes = ("source_vocab_size", "target_vocab_size", "embed_size", "hidden_size", "num_layers", "dropout_rate")
-    model = Seq2Seq(*(settings[name] for name in sizes))
+    model = network(**settings["sizes"])
     rows = torch.as_tensor(arrays["rows"]).long()
     train(model, pairs, rows, settings["learning_rate"], settings["max_gradient_norm"])
     model.eval()
@@ -112,4 +117,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], Seq2Seq)

@@ -26,6 +26,7 @@ try:
     import torch_generation
     import torch_mlp
     import torch_rnn
+    import torch_transformer
 except ImportError as error:
     answer(absent=f"{sys.executable}: {error}")
     sys.exit()
@@ -46,6 +47,7 @@ CASES = {
     "rnn_large": torch_rnn.rnn_large,
     "gru_large": torch_rnn.gru_large,
     "lstm_large": torch_rnn.lstm_large,
+    "transformer": torch_transformer.transformer,
 }
 
 

@@ -12,10 +12,17 @@ from jaxdl.nn.positions import rotary_positions
 
 
 class KVCache(NamedTuple):
-    """The keys and values of the tokens so far, `[batch, size, kv_heads, head_size]`; slot i is that of position i."""
+    """The keys and values of the tokens so far: of all examples each new token takes the next slot."""
 
-    key: jax.Array
-    value: jax.Array
+    key: jax.Array  # [batch, kv_heads, size, head_size]
+    value: jax.Array  # of the same shape
+    end: jax.Array  # how many slots are taken, int32 []
+
+    @classmethod
+    def empty(cls, batch_size: int, size: int, kv_heads: int, head_size: int, dtype: Any = jnp.float32) -> "KVCache":
+        """A cache for `size` tokens."""
+        zeros = jnp.zeros((batch_size, kv_heads, size, head_size), dtype)
+        return cls(zeros, zeros, jnp.zeros((), jnp.int32))
 
 
 class MultiHeadAttention(nn.Module):
@@ -79,10 +86,11 @@ class MultiHeadAttention(nn.Module):
           mask: boolean, broadcastable to `[batch, num_heads, q_len, kv_len]` with four axes.
           is_causal: a token sees itself and what is before it.
           memory_lengths: integer `[batch]`: keys from there on are padding.
-          positions: integer `[batch, q_len]`: where the tokens stand; None is 0, 1, ...
-          cache: to decode with: keys and values are written into it at `positions`, and each token sees what the cache
-            holds up to its own position, instead of `memory`. What stands there beyond is never seen before it is
-            written again, so prompts of different lengths may be padded at the end. A token beyond the cache gets NaN.
+          positions: integer `[batch, q_len]`: where the tokens stand, for `rotary`; None is 0, 1, ... or, with a cache,
+            its slots.
+          cache: to decode with: keys and values are written into its next slots, and each token sees the slots up to its
+            own, instead of `memory`. A slot that holds padding is hidden by a `mask`, whose `kv_len` is the cache's
+            size. Tokens that the cache has no room for get NaN.
           train: whether dropout is on.
 
         Returns:
@@ -105,12 +113,14 @@ class MultiHeadAttention(nn.Module):
         if self.rotary:
             if memory is not None:
                 raise ValueError("memory: rotary positions belong to attention of a sequence to itself")
+            if positions is None and cache is not None:
+                positions = cache.end + jnp.arange(query.shape[1])
             q, k = rotary_positions(q, positions), rotary_positions(k, positions)
         if cache is not None:
-            if memory is not None or positions is None:
-                raise ValueError("cache: expected with it positions and no memory")
-            cache, seen = _write(cache, k, v, positions)
-            k, v, is_causal = *cache, False
+            if memory is not None:
+                raise ValueError("cache: expected no memory with it")
+            cache, seen = _append(cache, k, v)
+            k, v, is_causal = cache.key.swapaxes(1, 2), cache.value.swapaxes(1, 2), False
             mask = seen if mask is None else seen & mask
         options: dict[str, Any] = {"is_causal": is_causal, "key_value_seq_lengths": memory_lengths}
         if self.is_mutable_collection("intermediates"):
@@ -120,9 +130,9 @@ class MultiHeadAttention(nn.Module):
         pooled: Any = attention(q, k, v, bias, mask, **options, implementation=self.implementation)
         pooled = pooled.reshape(*pooled.shape[:2], self.num_heads * size)
         output = self._dense(features, "out")(pooled)
-        if cache is None or positions is None:
+        if cache is None:
             return output
-        return jnp.where((positions < cache.key.shape[1])[..., None], output, jnp.nan), cache
+        return jnp.where(cache.end <= k.shape[1], output, jnp.nan), cache
 
     def _heads(self, x: jax.Array, heads: int, size: int, name: str) -> jax.Array:
         return self._dense(heads * size, name)(x).reshape(*x.shape[:2], heads, size)
@@ -131,13 +141,17 @@ class MultiHeadAttention(nn.Module):
         return Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
 
 
-def _write(cache: KVCache, key: jax.Array, value: jax.Array, positions: jax.Array) -> tuple[KVCache, jax.Array]:
-    """The cache with new keys and values, and a mask of what each token sees of it."""
-    size = cache.key.shape[1]
-    if cache.key.shape != (key.shape[0], size, *key.shape[2:]) or key.shape[1] > size:
-        expected = f"[{key.shape[0]}, at least {key.shape[1]}, {key.shape[2]}, {key.shape[3]}]"
+def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> tuple[KVCache, jax.Array]:
+    """The cache with keys and values `[batch, length, kv_heads, head_size]`, and which slots each of them sees."""
+    batch, length, heads, head_size = key.shape
+    size = cache.key.shape[2]
+    if cache.key.shape != (batch, heads, size, head_size) or length > size:
+        expected = f"[{batch}, {heads}, at least {length}, {head_size}]"
         raise ValueError(f"cache: expected {expected} for these tokens, got {list(cache.key.shape)}")
-    examples = jnp.arange(key.shape[0])[:, None]
-    new = KVCache(*(old.at[examples, positions].set(x.astype(old.dtype)) for old, x in
-                    zip(cache, (key, value), strict=True)))  # fmt: skip
-    return new, jnp.arange(size).reshape(1, 1, 1, -1) <= positions[:, None, :, None]
+    new = (
+        # One slot of all examples: written in place, where a slot of each would be a scatter.
+        jax.lax.dynamic_update_slice_in_dim(old, x.swapaxes(1, 2).astype(old.dtype), cache.end, axis=2)
+        for old, x in ((cache.key, key), (cache.value, value))
+    )
+    own = cache.end + jnp.arange(length)  # slots of these tokens
+    return KVCache(*new, cache.end + length), jnp.arange(size).reshape(1, 1, 1, -1) <= own.reshape(1, 1, -1, 1)

@@ -6,5 +6,6 @@ the others cannot; `attention_weights` gives what is drawn in heat maps.
 """
 
 from jaxdl.kernels.attention import attention, attention_weights, available_implementations
+from jaxdl.kernels.mosaic import interpret
 
-__all__ = ["attention", "attention_weights", "available_implementations"]
+__all__ = ["attention", "attention_weights", "available_implementations", "interpret"]

@@ -25,8 +25,10 @@ _interpreter: Any = jax.make_user_context(None)  # part of the key of jit's cach
 def interpret(detect_races: bool = True) -> Iterator[None]:
     """Inside, Pallas kernels run anywhere, slowly, in an interpreter that simulates a GPU.
 
-    For tests and lessons, on tiny arrays: seconds a call. Wait for results inside (`jax.block_until_ready`), so that
-    errors are raised there.
+    For tests and lessons, on tiny arrays: seconds a call. Wait for results inside, so that errors are raised there:
+
+        with interpret():
+            product = matmul(a, b, implementation="pallas").block_until_ready()
 
     Args:
       detect_races: stop with an error where two threads, or a thread and a copy, touch memory in no defined order. It
@@ -34,9 +36,6 @@ def interpret(detect_races: bool = True) -> Iterator[None]:
 
     Raises:
       ImportError: if jax is too old for the kernels.
-
-    >>> with interpret():
-    ...     product = matmul(a, b, implementation="pallas").block_until_ready()  # doctest: +SKIP
     """
     if reason := _too_old():
         raise ImportError(f"interpret: {reason}")

@@ -75,7 +75,7 @@ class Peer:
         self.close()
 
     def prepare(self, name: str, batch_size: int, num_batches: int, num_parameters: int) -> Prepared:
-        """Builds and compiles a case in the worker; for `generation`, its tokens are the batches.
+        """Builds and compiles a case in the worker; for one that generates, tokens are the batches.
 
         Raises:
           PeerError: if its model is not of our size, or the worker ended.

@@ -132,22 +132,21 @@ def make_model(config: Config, vocab_size: int) -> nlp.RNNLanguageModel:
 
 def continue_text(model: nlp.RNNLanguageModel, variables: Any, vocab: Vocab, config: Config) -> tuple[str, str]:
     """Goes on from `--prefix`: 20 characters, each the likeliest (the book's), and a sample."""
-    prefix = jnp.asarray(vocab.encode(config.prefix))[None]
-    searches = (
-        partial(nlp.greedy_search, max_length=20, eos_id=None),
+    prompt = jnp.asarray(vocab.encode(config.prefix))[None]
+    ways = (
+        partial(nlp.generate, model, max_new_tokens=20, eos_id=None),
         partial(
-            nlp.sample,
-            key=jax.random.key(config.seed),
-            max_length=config.num_generated,
+            nlp.generate,
+            model,
+            search=nlp.sample,
+            max_new_tokens=config.num_generated,
             eos_id=None,
+            key=jax.random.key(config.seed),
             temperature=config.temperature,
         ),
     )
-    decoded = [
-        jax.jit(lambda variables, search=search: nlp.generate(model, variables, prefix, search))(variables)
-        for search in searches
-    ]
-    likeliest, sampled = (config.prefix + "".join(vocab.decode(found.tokens[0])) for found in decoded)
+    found = [jax.jit(generate)(variables, prompt).tokens[0] for generate in ways]
+    likeliest, sampled = (config.prefix + "".join(vocab.decode(tokens)) for tokens in found)
     return likeliest, sampled
 
 

@@ -24,9 +24,9 @@ try:
     import torch  # pyright: ignore[reportMissingImports]  # the peer's interpreter has it; the linter's need not
     import torch_cnn
     import torch_generation
+    import torch_gpt
     import torch_mlp
     import torch_rnn
-    import torch_transformer
 except ImportError as error:
     answer(absent=f"{sys.executable}: {error}")
     sys.exit()
@@ -47,7 +47,7 @@ CASES = {
     "rnn_large": torch_rnn.rnn_large,
     "gru_large": torch_rnn.gru_large,
     "lstm_large": torch_rnn.lstm_large,
-    "transformer": torch_transformer.transformer,
+    "transformer": torch_gpt.transformer,
 }
 
 
@@ -116,8 +116,9 @@ def main(threads):
         request = json.loads(line)
         if request["do"] == "run":
             answer(ms=variants[request["variant"]].run(request["passes"]))
-        elif request["case"] == "generation":  # its batches are tokens
-            variants, failures, num_parameters = torch_generation.prepare(request["batch_size"], request["num_batches"])
+        elif request["case"] in torch_generation.CASES:  # their batches are tokens
+            sizes = request["batch_size"], request["num_batches"]
+            variants, failures, num_parameters = torch_generation.prepare(request["case"], *sizes)
             answer(variants=list(variants), failures=failures, num_parameters=num_parameters)
         elif request["case"] not in CASES:
             answer(absent=f"no case {request['case']!r} in peers/torch_worker.py")

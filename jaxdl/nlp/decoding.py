@@ -6,7 +6,8 @@ The state is any pytree: the hidden state of a recurrent network, the keys and v
 leaf has the rows as its leading axis**, so that a search can copy and reorder rows (a beam search calls the step with
 `batch * beam_size` of them). A leaf without axes, such as a position, belongs to all rows alike. What stays the same at
 every step but differs between rows, such as the outputs of an encoder, is part of the state too; parameters are what
-the function closes over. The types and shapes of the state stay as they are.
+the function closes over. The types and shapes of the state stay as they are. A state that holds so many tokens and no
+more, such as the caches of a transformer, says so by an attribute `capacity`, and the searches ask no more of it.
 
 The searches are pure. Put them under `jax.jit` together with what makes the state, and decoding is one compiled call:
 
@@ -46,13 +47,16 @@ def check_search(
     """Checks what every search takes, and returns the length limit of each example, int32 `[batch]`.
 
     Raises:
-      ValueError: if a shape or dtype does not fit, `max_length` is below 1, an id is outside the vocabulary, or the
-        step changes the types of the state.
+      ValueError: if a shape or dtype does not fit, `max_length` is below 1 or above the capacity of the state, an id
+        is outside the vocabulary, or the step changes the types of the state.
     """
     if start_tokens.ndim != 1 or not jnp.issubdtype(start_tokens.dtype, jnp.integer):
         raise ValueError(f"start_tokens: expected integers [batch], got {start_tokens.dtype}{list(start_tokens.shape)}")
     if max_length < 1:
         raise ValueError(f"max_length: expected at least 1, got {max_length}")
+    capacity = getattr(state, "capacity", None)
+    if capacity is not None and max_length > capacity:
+        raise ValueError(f"max_length: expected at most {capacity}, the tokens that the state holds; got {max_length}")
     batch = start_tokens.shape[0]
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         if jnp.ndim(leaf) > 0 and jnp.shape(leaf)[0] != batch:
@@ -127,7 +131,7 @@ def decode_tokens(
         chosen = choose(logits, t).astype(jnp.int32)
         gain = jnp.take_along_axis(log_probabilities(logits), chosen[:, None], axis=1)[:, 0]
         chosen = jnp.where(done, pad_id, chosen)
-        tokens = tokens.at[:, t].set(chosen)
+        tokens = jax.lax.dynamic_update_index_in_dim(tokens, chosen, t, axis=1)
         lengths = lengths + jnp.where(done, 0, 1)
         scores = scores + jnp.where(done, 0, gain)
         ended = lengths >= limits if eos_id is None else (lengths >= limits) | (chosen == eos_id)

@@ -16,16 +16,22 @@ from jaxdl.nn.transformer_block import TransformerBlock
 
 
 class GPTState(NamedTuple):
-    """How far texts have been read; every leaf has the batch as its leading axis, as the searches want it."""
+    """How far texts have been read; every leaf has the batch as its leading axis, or none, as the searches want it."""
 
     position: jax.Array  # of the next token, int32 [batch]
+    real: jax.Array | None  # False for slots of the caches that hold padding, boolean [batch, size]; None: no padding
     caches: tuple[KVCache, ...]  # of each block
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens the caches hold."""
+        return self.caches[0].key.shape[2]
 
 
 class GPT(nn.Module):
     """Predicts each token from those before it: causal blocks with norms first; the embedding is the output layer too.
 
-    It is called as `RNNLanguageModel` is, so `next_token_prediction` trains it.
+    It is called as `RNNLanguageModel` is, so `next_token_prediction` trains it and `generate` writes with it.
 
     Args:
       vocab_size: number of tokens.
@@ -66,22 +72,33 @@ class GPT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, state: GPTState | None = None, *, train: bool = False
+        self,
+        tokens: jax.Array,
+        state: GPTState | None = None,
+        lengths: jax.Array | None = None,
+        *,
+        train: bool = False,
     ) -> tuple[jax.Array, GPTState | None]:
         """Reads tokens.
 
         Args:
           tokens: integers `[batch, time]`.
           state: to go on from, from `empty_state` or as returned; None reads from the beginning and keeps nothing.
+          lengths: integers `[batch]`, with a state: tokens of each row before its padding, which may be any ids of the
+            vocabulary and is never seen; None: all. (One above `time` counts as `time`, a negative one as 0.)
           train: whether dropout is on.
 
         Returns:
-          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last step.
+          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last token.
         """
         check_tokens("tokens", tokens, self.vocab_size)
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
+        if lengths is not None:
+            _check_lengths(lengths, tokens, state)
         positions = None if state is None else state.position[:, None] + jnp.arange(tokens.shape[1])[None]
+        after = None if state is None else _advance(state, tokens.shape[1], lengths)
+        mask = None if after is None or after.real is None else after.real[:, None, None]  # [batch, 1, 1, size]
         normal = nn.initializers.normal(0.02)
         embedding = nn.Embed(self.vocab_size, self.features, embedding_init=normal, dtype=self.dtype, name="tokens")
         x = LearnedPositions(self.max_length, name="positions")(embed(embedding, tokens), positions)
@@ -101,15 +118,14 @@ class GPT(nn.Module):
             if state is None:
                 x = block(x, is_causal=True, train=train)
             else:
-                x, cache = block(x, positions=positions, cache=state.caches[i], train=train)
+                x, cache = block(x, mask=mask, cache=state.caches[i], train=train)
                 caches.append(cache)
         x = LayerNorm(dtype=self.dtype, name="norm")(x)
         logits = embedding.attend(x.reshape(-1, self.features)).reshape(*tokens.shape, self.vocab_size)  # see `Dense`
-        after = None if state is None else GPTState(state.position + tokens.shape[1], tuple(caches))
-        return logits, after
+        return logits, None if after is None else after._replace(caches=tuple(caches))
 
     def empty_state(self, batch_size: int, length: int | None = None) -> GPTState:
-        """The state before the first token; its caches hold `length` tokens, by default `max_length`.
+        """The state before the first token; its caches hold `length` tokens with padding, by default `max_length`.
 
         Raises:
           ValueError: if there are no positions for so many.
@@ -117,6 +133,24 @@ class GPT(nn.Module):
         length = self.max_length if length is None else length
         if not 1 <= length <= self.max_length:
             raise ValueError(f"length: expected 1 to max_length {self.max_length}, got {length}")
-        shape = batch_size, length, self.num_kv_heads or self.num_heads, self.features // self.num_heads
-        zeros = jnp.zeros(shape, self.dtype or jnp.float32)
-        return GPTState(jnp.zeros(batch_size, jnp.int32), (KVCache(zeros, zeros),) * self.num_blocks)
+        kv_heads = self.num_kv_heads or self.num_heads
+        cache = KVCache.empty(batch_size, length, kv_heads, self.features // self.num_heads, self.dtype or jnp.float32)
+        return GPTState(jnp.zeros(batch_size, jnp.int32), None, (cache,) * self.num_blocks)
+
+
+def _check_lengths(lengths: jax.Array, tokens: jax.Array, state: GPTState | None) -> None:
+    if state is None:
+        raise ValueError("lengths: expected a state with them; without one, padding behind a text changes nothing")
+    if lengths.shape != tokens.shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise ValueError(f"lengths: expected integers [{tokens.shape[0]}], got {lengths.dtype}{list(lengths.shape)}")
+
+
+def _advance(state: GPTState, time: int, lengths: jax.Array | None) -> GPTState:
+    """The state after `time` tokens, but for its caches."""
+    if lengths is None:
+        return state._replace(position=state.position + time)
+    lengths = jnp.clip(lengths, 0, time).astype(jnp.int32)
+    token = jnp.arange(state.capacity)[None] - state.caches[0].end  # of these, in each slot [1, size]
+    padding = (token >= lengths[:, None]) & (token < time)
+    real = ~padding if state.real is None else state.real & ~padding
+    return state._replace(position=state.position + lengths, real=real)

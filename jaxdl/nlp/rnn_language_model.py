@@ -1,13 +1,11 @@
-"""Recurrent language models (D2L 9.5, 9.6, 10.1 to 10.3), and text from them."""
+"""Recurrent language models (D2L 9.5, 9.6, 10.1 to 10.3)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.decoding import Decoded, StepFn
 from jaxdl.nlp.token_ids import check_tokens
 from jaxdl.nn.dense import Dense
 
@@ -50,18 +48,26 @@ class RNNLanguageModel(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: jax.Array, state: Any = None, *, is_first: jax.Array | None = None, train: bool = False
+        self,
+        tokens: jax.Array,
+        state: Any = None,
+        lengths: jax.Array | None = None,
+        *,
+        is_first: jax.Array | None = None,
+        train: bool = False,
     ) -> tuple[jax.Array, Any]:
         """Reads tokens.
 
         Args:
           tokens: integers `[batch, time]`.
           state: to go on from, as returned: each leaf `[batch, num_layers, hidden]`; None is zeros.
+          lengths: integers `[batch]` in [0, time], tokens of each row before its padding, which changes no state; None:
+            all. Logits behind them mean nothing.
           is_first: boolean `[batch]`, rows whose carried state starts again from zeros; default none.
           train: dropout, and the carried state.
 
         Returns:
-          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last step. (The
+          Logits `[batch, time, vocab_size]`, at step t those of token t + 1, and the state after the last token. (The
           batch is its leading axis, as the searches and the sharding of `carry` have it; the recurrence has the layers
           there, as PyTorch.)
         """
@@ -77,13 +83,16 @@ class RNNLanguageModel(nn.Module):
             if state is not None:
                 raise ValueError("state: expected None in training with carry_state=True, which keeps it")
             state = self._carried_state(tokens.shape[0], is_first)
-        outputs, state = self.recurrence(x, initial_state=_swap_layers_and_batch(state), train=train)
+        outputs, state = self.recurrence(x, lengths, initial_state=_swap_layers_and_batch(state), train=train)
         state = _swap_layers_and_batch(state)
         if self.carry_state and self.is_initializing():
             self.put_variable("carry", "state", jax.tree.map(jnp.zeros_like, state))
         elif self.carry_state and train:
             self.put_variable("carry", "state", state)
         return Dense(self.vocab_size, dtype=self.dtype)(outputs), state
+
+    def empty_state(self, batch_size: int, length: int | None = None) -> None:
+        """The state before the first token: None, which is zeros, for a batch of any size and texts of any length."""
 
     def _carried_state(self, batch_size: int, is_first: jax.Array | None) -> Any:
         """Where the batch before ended, as a constant."""
@@ -98,46 +107,6 @@ class RNNLanguageModel(nn.Module):
         if is_first.shape != (batch_size,):
             raise ValueError(f"is_first: expected [{batch_size}], got {list(is_first.shape)}")
         return jax.tree.map(lambda s: jnp.where(jax.lax.expand_dims(is_first, range(1, s.ndim)), 0, s), state)
-
-
-def generate(
-    model: Any, variables: Any, prefix: jax.Array, search: Callable[[StepFn, Any, jax.Array], Decoded]
-) -> Decoded:
-    """Continues texts: reads the prefixes, then decodes token by token from the state they leave (D2L 9.5.5).
-
-        continuation = jax.jit(lambda variables, prefix, key: generate(
-            model, variables, prefix, partial(sample, key=key, max_length=200, eos_id=None, temperature=0.7)
-        ))
-
-    Args:
-      model: maps `tokens [batch, time], state` to logits `[batch, time, vocab_size]` and the state, and has
-        `vocab_size`: an `RNNLanguageModel`.
-      variables: of the model.
-      prefix: integers `[batch, time]` of at least 1 step.
-      search: `(step_fn, state, start_tokens) -> Decoded`: `greedy_search`, `sample` or `beam_search` with everything
-        else fixed.
-
-    Returns:
-      What the search decodes; the prefix is not part of it.
-
-    Raises:
-      ValueError: if the prefix has another shape or dtype, is empty, or has an id outside the vocabulary (where the ids
-        are known); or as the search.
-    """
-    check_tokens("prefix", prefix, model.vocab_size)
-    if prefix.shape[1] == 0:
-        raise ValueError(f"prefix: expected at least 1 step, got {list(prefix.shape)}")
-
-    def step_fn(state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
-        logits, state = model.apply(variables, tokens[:, None], state)
-        return logits[:, 0], state
-
-    if prefix.shape[1] == 1:
-        _, after = jax.eval_shape(lambda: model.apply(variables, prefix))
-        state = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), after)
-    else:
-        _, state = model.apply(variables, prefix[:, :-1])
-    return search(step_fn, state, prefix[:, -1])
 
 
 def _swap_layers_and_batch(state: Any) -> Any:

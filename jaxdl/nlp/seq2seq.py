@@ -79,24 +79,27 @@ class Seq2Seq(nn.Module):
         def embedding(vocab_size: int) -> nn.Embed:
             return nn.Embed(vocab_size, self.embed_size, dtype=self.dtype, embedding_init=self.embedding_init)
 
-        def recurrent(bidirectional: bool) -> nn.Module:
-            return self.recurrence(
-                self.hidden_size,
-                num_layers=self.num_layers,
-                bidirectional=bidirectional,
-                dropout_rate=self.dropout_rate if self.num_layers > 1 else 0.0,
-                kernel_init=self.kernel_init,
-                recurrent_init=self.kernel_init,
-                dtype=self.dtype,
-            )
-
         self.source_embedding = embedding(self.source_vocab_size)
         self.target_embedding = embedding(self.target_vocab_size)
-        self.encoder = recurrent(self.bidirectional)
-        self.decoder = recurrent(False)
+        self.encoder = self._recurrent(bidirectional=self.bidirectional)
+        self.decoder = self._decoder()
         if self.bidirectional:
             self.bridges = [Dense(self.hidden_size, dtype=self.dtype) for _ in range(2)]  # hidden state, LSTM's cell
         self.output = Dense(self.target_vocab_size, dtype=self.dtype, kernel_init=self.kernel_init)
+
+    def _decoder(self) -> nn.Module:
+        return self._recurrent()
+
+    def _recurrent(self, **options: Any) -> Any:
+        return self.recurrence(
+            self.hidden_size,
+            num_layers=self.num_layers,
+            dropout_rate=self.dropout_rate if self.num_layers > 1 else 0.0,
+            kernel_init=self.kernel_init,
+            recurrent_init=self.kernel_init,
+            dtype=self.dtype,
+            **options,
+        )
 
     def __call__(
         self, source: jax.Array, source_length: jax.Array, target_inputs: jax.Array, train: bool = False
@@ -114,19 +117,24 @@ class Seq2Seq(nn.Module):
         """
         return self.decode(self.encode(source, source_length, train), target_inputs, train)[0]
 
-    def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> DecoderState:
+    def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> Any:
         """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
+        _, final = self._read(source, source_length, train)
+        return DecoderState(jax.tree.leaves(final)[0][:, -1], final)  # an LSTM's first leaf is its hidden state
+
+    def _read(self, source: jax.Array, source_length: jax.Array, train: bool) -> tuple[jax.Array, Any]:
+        """The encoder's outputs `[batch, source_time, hidden * directions]`, and the decoder's state to begin with."""
         check_tokens("source", source, self.source_vocab_size)
-        _, final = self.encoder(embed(self.source_embedding, source), source_length, train=train)
+        outputs, final = self.encoder(embed(self.source_embedding, source), source_length, train=train)
         final = jax.tree.map(lambda s: s.swapaxes(0, 1), final)  # [batch, num_layers * directions, hidden]
         if self.bidirectional:
             leaves, structure = jax.tree.flatten(final)
             leaves = [s.reshape(s.shape[0], self.num_layers, -1) for s in leaves]  # the directions side by side
             leaves = [bridge(s).astype(s.dtype) for bridge, s in zip(self.bridges, leaves, strict=False)]
             final = jax.tree.unflatten(structure, leaves)
-        return DecoderState(jax.tree.leaves(final)[0][:, -1], final)  # an LSTM's first leaf is its hidden state
+        return outputs, final
 
-    def decode(self, state: DecoderState, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, DecoderState]:
+    def decode(self, state: Any, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, Any]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
         check_tokens("target_inputs", tokens, self.target_vocab_size)
         if tokens.shape[0] != state.context.shape[0]:
@@ -140,7 +148,7 @@ class Seq2Seq(nn.Module):
         after = jax.tree.map(lambda s: s.swapaxes(0, 1), after)
         return self.output(outputs), DecoderState(state.context, after)
 
-    def decode_step(self, state: DecoderState, tokens: jax.Array) -> tuple[jax.Array, DecoderState]:
+    def decode_step(self, state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
         """`decode` of one token `[batch]`: logits `[batch, target_vocab_size]` and the new state."""
         logits, state = self.decode(state, tokens[:, None])
         return logits[:, 0], state

@@ -1,6 +1,5 @@
 """The loss of an encoder and decoder: each target token from the source and the true tokens before it (D2L 10.7)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,8 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.nlp.bleu import NgramCounts
-from jaxdl.nlp.decoding import Decoded, StepFn
-from jaxdl.nlp.greedy_search import greedy_search
+from jaxdl.nlp.generation import translate
 from jaxdl.nn.losses import cross_entropy
 from jaxdl.training.metrics import Mean
 from jaxdl.training.step import Batch, EvalFn, LossFn
@@ -69,11 +67,8 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
         logits: Any = model.apply(variables, *source, batch["target"][:, :-1])
         loss, accuracy = scores(logits, batch)
 
-        def search(step_fn: StepFn, state: Any, start_tokens: jax.Array) -> Decoded:
-            limit = batch["target"].shape[1] - 1
-            return greedy_search(step_fn, state, start_tokens, max_length=limit, eos_id=eos_id)
-
-        found = translate(model, variables, *source, batch["target"][:, 0], search)
+        limit = batch["target"].shape[1] - 1
+        found = translate(model, variables, *source, batch["target"][:, 0], max_length=limit, eos_id=eos_id)
         labels, lengths = batch["target"][:, 1:], batch["target_length"]
         if unk_id is not None:
             labels = jnp.where(labels == unk_id, UNMATCHED, labels)
@@ -92,36 +87,6 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
         }
 
     return loss_fn, eval_fn
-
-
-def translate(
-    model: nn.Module,
-    variables: Any,
-    source: jax.Array,
-    source_length: jax.Array,
-    start_tokens: jax.Array,
-    search: Callable[[StepFn, Any, jax.Array], Decoded],
-) -> Decoded:
-    """Encodes sources and decodes their translations; pure, so put it under `jax.jit`.
-
-        search = partial(beam_search, beam_size=4, max_length=20, eos_id=3)
-        found = jax.jit(partial(translate, model, search=search))(variables, source, source_length, start_tokens)
-
-    Args:
-      model: has the methods `encode` and `decode_step`, such as `Seq2Seq`.
-      variables: of the model.
-      source: integers `[batch, source_time]`.
-      source_length: integers `[batch]`.
-      start_tokens: integers `[batch]`, `<bos>`.
-      search: `(step_fn, state, start_tokens) -> Decoded`: `greedy_search`, `beam_search` or `sample` with everything
-        else fixed.
-    """
-    state = model.apply(variables, source, source_length, method="encode")
-
-    def step_fn(state: Any, tokens: jax.Array) -> tuple[jax.Array, Any]:
-        return model.apply(variables, state, tokens, method="decode_step")
-
-    return search(step_fn, state, start_tokens)
 
 
 def _weights(batch: Batch) -> jax.Array:

@@ -16,12 +16,16 @@ from jaxdl.nn.transformer_block import TransformerBlock
 
 
 class TransformerState(NamedTuple):
-    """What the decoder goes on from; every leaf has the batch as its leading axis, as the searches want it."""
+    """What the decoder goes on from; every leaf has the batch as its leading axis, or none, as the searches want it."""
 
     memory: jax.Array  # the encoder's output [batch, source_time, features]
     memory_length: jax.Array  # [batch]
-    position: jax.Array  # of the next token, int32 [batch]
     caches: tuple[KVCache, ...]  # of each block of the decoder
+
+    @property
+    def capacity(self) -> int:
+        """How many tokens the caches hold."""
+        return self.caches[0].key.shape[2]
 
 
 class _Embedded(nn.Module):
@@ -43,7 +47,39 @@ class _Embedded(nn.Module):
         return Dropout(self.dropout_rate)(x, train)
 
 
-class TransformerEncoder(nn.Module):
+class _Stack(nn.Module):
+    """What the two stacks of blocks have in common."""
+
+    vocab_size: int
+    features: int = 256
+    hidden_size: int = 64
+    num_heads: int = 4
+    num_blocks: int = 2
+    dropout_rate: float = 0.2
+    pre_norm: bool = False
+    use_bias: bool = False
+    dtype: Any = None
+
+    def _embedded(self) -> _Embedded:
+        return _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
+
+    def _block(self, i: int, *, cross_attention: bool = False) -> TransformerBlock:
+        return TransformerBlock(
+            self.num_heads,
+            self.hidden_size,
+            self.pre_norm,
+            cross_attention,
+            self.dropout_rate,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            name=f"block_{i}",
+        )
+
+    def _last_norm(self, x: jax.Array) -> jax.Array:
+        return LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
+
+
+class TransformerEncoder(_Stack):
     """Tokens, sinusoidal positions, and blocks in which every token sees every other.
 
     Args:
@@ -61,27 +97,16 @@ class TransformerEncoder(nn.Module):
       ValueError: as `TransformerBlock`; when called, if the tokens are not integers `[batch, time]`.
     """
 
-    vocab_size: int
-    features: int = 256
-    hidden_size: int = 64
-    num_heads: int = 4
-    num_blocks: int = 2
-    dropout_rate: float = 0.2
-    pre_norm: bool = False
-    use_bias: bool = False
-    dtype: Any = None
-
     @nn.compact
     def __call__(self, tokens: jax.Array, lengths: jax.Array | None = None, train: bool = False) -> jax.Array:
         """Maps integers `[batch, time]` to `[batch, time, features]`; what stands behind `lengths` changes nothing."""
-        embedded = _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
-        x = embedded("tokens", tokens, None, train)
+        x = self._embedded()("tokens", tokens, None, train)
         for i in range(self.num_blocks):
-            x = _block(self, f"block_{i}")(x, lengths=lengths, train=train)
-        return LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
+            x = self._block(i)(x, lengths=lengths, train=train)
+        return self._last_norm(x)
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(_Stack):
     """Tokens, sinusoidal positions, causal blocks that also see an encoder's output, and logits.
 
     Args:
@@ -99,23 +124,12 @@ class TransformerDecoder(nn.Module):
       ValueError: as `TransformerEncoder`.
     """
 
-    vocab_size: int
-    features: int = 256
-    hidden_size: int = 64
-    num_heads: int = 4
-    num_blocks: int = 2
-    dropout_rate: float = 0.2
-    pre_norm: bool = False
-    use_bias: bool = False
-    dtype: Any = None
-
     @nn.compact
     def __call__(
         self,
         tokens: jax.Array,
         memory: jax.Array,
         memory_lengths: jax.Array | None = None,
-        position: jax.Array | None = None,
         caches: tuple[KVCache, ...] | None = None,
         train: bool = False,
     ) -> tuple[jax.Array, tuple[KVCache, ...] | None]:
@@ -125,27 +139,24 @@ class TransformerDecoder(nn.Module):
           tokens: integers `[batch, time]`.
           memory: the encoder's output `[batch, source_time, features]`.
           memory_lengths: integers `[batch]`: what stands behind is padding.
-          position: integers `[batch]`, where the tokens begin; with `caches`, one for each block, to decode with.
-          caches: as above.
+          caches: one for each block, to decode with: the tokens go on from those that they hold.
           train: whether dropout is on.
 
         Returns:
           `[batch, time, vocab_size]` and the caches.
         """
-        positions = None if position is None else position[:, None] + jnp.arange(tokens.shape[1])[None]
-        embedded = _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
-        x = embedded("target_inputs", tokens, positions, train)
+        positions = None if caches is None else caches[0].end + jnp.arange(tokens.shape[1])[None]
+        x = self._embedded()("target_inputs", tokens, positions, train)
         options: dict[str, Any] = {"memory_lengths": memory_lengths, "train": train}
         new = []
         for i in range(self.num_blocks):
-            block = _block(self, f"block_{i}", cross_attention=True)
+            block = self._block(i, cross_attention=True)
             if caches is None:
                 x = block(x, memory, is_causal=True, **options)
             else:
-                x, cache = block(x, memory, positions=positions, cache=caches[i], **options)
+                x, cache = block(x, memory, cache=caches[i], **options)
                 new.append(cache)
-        x = LayerNorm(dtype=self.dtype, name="norm")(x) if self.pre_norm else x
-        logits = Dense(self.vocab_size, dtype=self.dtype, name="output")(x)
+        logits = Dense(self.vocab_size, dtype=self.dtype, name="output")(self._last_norm(x))
         return logits, None if caches is None else tuple(new)
 
 
@@ -222,21 +233,18 @@ class Transformer(nn.Module):
     def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> TransformerState:
         """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
         memory = self.encoder(source, source_length, train)
-        zeros = jnp.zeros(
-            (source.shape[0], self.max_length, self.num_heads, self.features // self.num_heads), memory.dtype
+        cache = KVCache.empty(
+            source.shape[0], self.max_length, self.num_heads, self.features // self.num_heads, memory.dtype
         )
-        position = jnp.zeros(source.shape[0], jnp.int32)
-        return TransformerState(memory, source_length, position, (KVCache(zeros, zeros),) * self.num_blocks)
+        return TransformerState(memory, source_length, (cache,) * self.num_blocks)
 
     def decode(
         self, state: TransformerState, tokens: jax.Array, train: bool = False
     ) -> tuple[jax.Array, TransformerState]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
-        logits, caches = self.decoder(
-            tokens, state.memory, state.memory_length, state.position, state.caches, train=train
-        )
+        logits, caches = self.decoder(tokens, state.memory, state.memory_length, state.caches, train=train)
         assert caches is not None
-        return logits, state._replace(position=state.position + tokens.shape[1], caches=caches)
+        return logits, state._replace(caches=caches)
 
     def decode_step(self, state: TransformerState, tokens: jax.Array) -> tuple[jax.Array, TransformerState]:
         """`decode` of one token `[batch]`: logits `[batch, target_vocab_size]` and the new state."""
@@ -245,16 +253,3 @@ class Transformer(nn.Module):
 
 
 _SHARED = ("features", "hidden_size", "num_heads", "num_blocks", "dropout_rate", "pre_norm", "use_bias", "dtype")
-
-
-def _block(stack: Any, name: str, *, cross_attention: bool = False) -> TransformerBlock:
-    return TransformerBlock(
-        stack.num_heads,
-        stack.hidden_size,
-        stack.pre_norm,
-        cross_attention,
-        stack.dropout_rate,
-        use_bias=stack.use_bias,
-        dtype=stack.dtype,
-        name=name,
-    )

@@ -12,7 +12,7 @@ from jaxdl.nn.positions import rotary_positions
 
 
 class KVCache(NamedTuple):
-    """The keys and values of the tokens so far: of all examples each new token takes the next slot."""
+    """The keys and values of the tokens so far; a new token takes the next slot, the same in all examples."""
 
     key: jax.Array  # [batch, kv_heads, size, head_size]
     value: jax.Array  # of the same shape
@@ -88,9 +88,9 @@ class MultiHeadAttention(nn.Module):
           memory_lengths: integer `[batch]`: keys from there on are padding.
           positions: integer `[batch, q_len]`: where the tokens stand, for `rotary`; None is 0, 1, ... or, with a cache,
             its slots.
-          cache: to decode with: keys and values are written into its next slots, and each token sees the slots up to its
-            own, instead of `memory`. A slot that holds padding is hidden by a `mask`, whose `kv_len` is the cache's
-            size. Tokens that the cache has no room for get NaN.
+          cache: to decode with: keys and values are written into its next slots, and each token sees the slots up to
+            its own, instead of `memory`. A `mask`, whose `kv_len` is the size of the cache, hides slots with padding.
+            Tokens for which there is no room get NaN.
           train: whether dropout is on.
 
         Returns:
@@ -119,9 +119,14 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             if memory is not None:
                 raise ValueError("cache: expected no memory with it")
-            cache, seen = _append(cache, k, v)
+            cache = _append(cache, k, v)
             k, v, is_causal = cache.key.swapaxes(1, 2), cache.value.swapaxes(1, 2), False
-            mask = seen if mask is None else seen & mask
+            if query.shape[1] == 1:  # it sees all so far, which a kernel for one query wants to know as a length
+                taken = jnp.broadcast_to(cache.end, query.shape[:1])
+                memory_lengths = taken if memory_lengths is None else jnp.minimum(memory_lengths, taken)
+            else:
+                seen = _seen(cache, query.shape[1])
+                mask = seen if mask is None else seen & mask
         options: dict[str, Any] = {"is_causal": is_causal, "key_value_seq_lengths": memory_lengths}
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "attention_weights", attention_weights(q, k, bias, mask, **options))
@@ -141,17 +146,22 @@ class MultiHeadAttention(nn.Module):
         return Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
 
 
-def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> tuple[KVCache, jax.Array]:
-    """The cache with keys and values `[batch, length, kv_heads, head_size]`, and which slots each of them sees."""
+def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> KVCache:
+    """The cache with keys and values `[batch, length, kv_heads, head_size]`."""
     batch, length, heads, head_size = key.shape
     size = cache.key.shape[2]
     if cache.key.shape != (batch, heads, size, head_size) or length > size:
         expected = f"[{batch}, {heads}, at least {length}, {head_size}]"
         raise ValueError(f"cache: expected {expected} for these tokens, got {list(cache.key.shape)}")
-    new = (
-        # One slot of all examples: written in place, where a slot of each would be a scatter.
-        jax.lax.dynamic_update_slice_in_dim(old, x.swapaxes(1, 2).astype(old.dtype), cache.end, axis=2)
-        for old, x in ((cache.key, key), (cache.value, value))
-    )
-    own = cache.end + jnp.arange(length)  # slots of these tokens
-    return KVCache(*new, cache.end + length), jnp.arange(size).reshape(1, 1, 1, -1) <= own.reshape(1, 1, -1, 1)
+
+    def write(old: jax.Array, x: jax.Array) -> jax.Array:
+        """In place, being one slot for all; a slot of each would scatter."""
+        return jax.lax.dynamic_update_slice_in_dim(old, x.swapaxes(1, 2).astype(old.dtype), cache.end, axis=2)
+
+    return KVCache(write(cache.key, key), write(cache.value, value), cache.end + length)
+
+
+def _seen(cache: KVCache, length: int) -> jax.Array:
+    """Which slots the last tokens of a cache see: their own and those before, boolean `[1, 1, length, size]`."""
+    own = cache.end - length + jnp.arange(length)
+    return jnp.arange(cache.key.shape[2]).reshape(1, 1, 1, -1) <= own.reshape(1, 1, -1, 1)

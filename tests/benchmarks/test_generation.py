@@ -1,4 +1,4 @@
-"""The generation benchmark prints a line a batch size, with a peer and without one."""
+"""The generation benchmark prints a line a case and batch size, with a peer and without one."""
 
 import json
 import subprocess
@@ -18,8 +18,9 @@ say(versions={{"fake": "1"}})
 for line in sys.stdin:
     request = json.loads(line)
     if request["do"] == "prepare":
-        assert (request["case"], request["num_batches"]) == ("generation", 4)
-        say(variants=["cell", "lstm"], failures={{}}, num_parameters=300060)
+        assert request["num_batches"] == 4
+        num_parameters = {{"generation_lstm": 300060, "generation_gpt": 808192}}[request["case"]]
+        say(variants=["cell", "lstm"], failures={{}}, num_parameters=num_parameters)
     else:
         say(ms={{"cell": 70.0, "lstm": 50.0}}[request["variant"]])
 """
@@ -40,7 +41,9 @@ def test_the_ratio_is_ours_over_the_fastest_peer(tmp_path):
     finished = generation("--batch-sizes", "1,3", "--peer-python", python_that_is(tmp_path / "python", FAKE_PEER))
     assert finished.returncode == 0, finished.stderr
     lines = list(map(json.loads, finished.stdout.splitlines()))
-    assert [line["batch_size"] for line in lines] == [1, 3]
+    assert [(line["case"], line["batch_size"]) for line in lines] == [
+        (case, size) for case in ("generation_lstm", "generation_gpt") for size in (1, 3)
+    ]
     for line in lines:
         assert (line["peer"], line["peer_variant"]) == ("torch", "lstm")
         assert line["peer_tokens_per_second"] == line["batch_size"] * 20
@@ -51,7 +54,7 @@ def test_the_ratio_is_ours_over_the_fastest_peer(tmp_path):
 def test_without_the_peer_ours_is_measured_and_the_reason_said(tmp_path):
     # -S: without site-packages, as in an interpreter where nothing is installed.
     bare = python_that_is(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
-    finished = generation("--batch-sizes", "2", "--peer-python", bare)
+    finished = generation("--cases", "gpt", "--batch-sizes", "2", "--peer-python", bare)
     assert finished.returncode == 0, finished.stderr
     (line,) = map(json.loads, finished.stdout.splitlines())
     assert line["jaxdl_tokens_per_second"] > 0
@@ -63,6 +66,7 @@ def test_without_the_peer_ours_is_measured_and_the_reason_said(tmp_path):
     ("flags", "words"),
     [
         (["--batch-sizes", "1,0"], ["--batch-sizes", "'1,0'"]),
+        (["--cases", "gpt,gru"], ["--cases", "lstm, gpt; got gru"]),
         (["--tokens", "0"], ["--tokens", "at least 1, got 0"]),
         (["--peer-python", "/nowhere/python"], ["--peer-python", "/nowhere/python"]),
     ],

@@ -1,6 +1,4 @@
-"""The language model's values, its carried state, and generation, for every kind of cell."""
-
-from functools import partial
+"""The language model's values and its carried state, for every kind of cell."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +8,8 @@ import pytest
 
 from jaxdl import nn, training
 from jaxdl.data import sequential_partition
-from jaxdl.nlp.greedy_search import greedy_search
 from jaxdl.nlp.next_token_prediction import next_token_prediction
-from jaxdl.nlp.rnn_language_model import RNNLanguageModel, generate
-from jaxdl.nlp.sampling import sample
+from jaxdl.nlp.rnn_language_model import RNNLanguageModel
 from jaxdl.parallel import make_mesh, pmap_step, shard_step
 
 VOCAB = 5
@@ -164,62 +160,16 @@ class TestCarriedState:
             model.apply({"params": variables["params"]}, tokens_of(8), train=True, mutable=["carry"])
 
 
-class TestGeneration:
-    def trained(self):
-        """A model that counts: 0 1 2 3 4 0 1 2 ..."""
-        model = make("lstm", hidden=8)
-        loss_fn, _ = next_token_prediction(model)
-        optimizer = optax.adam(0.05)
-        state = training.init_state(lambda key: model.init(key, tokens_of()), optimizer, jax.random.key(0))
-        data = sequential_partition(np.arange(200) % VOCAB, 8, 4, train=True)
-        step = training.jit_step(training.make_step(training.sum_gradients(loss_fn), optimizer))
-        state, _ = training.fit(step, state, data, epochs=15, progress=False)
-        return model, {"params": state.params}
-
-    def test_it_goes_on_with_what_it_learned(self):
-        model, variables = self.trained()
-        continue_text = jax.jit(
-            lambda prefix: generate(model, variables, prefix, partial(greedy_search, max_length=12, eos_id=None))
-        )
-        decoded = continue_text(jnp.array([[0, 1, 2], [3, 4, 0]]))
-        np.testing.assert_array_equal(decoded.tokens, [(3 + np.arange(12)) % VOCAB, (1 + np.arange(12)) % VOCAB])
-        single = generate(model, variables, jnp.array([[2]]), partial(greedy_search, max_length=4, eos_id=None))
-        assert single.tokens.shape == (1, 4)
-
-    def test_greedy_is_the_loop_that_reads_everything_again(self):
-        model, prefix = make("lstm"), tokens_of(2, 3)
-        variables = initialise(model, prefix)
-        decoded = generate(model, variables, prefix, partial(greedy_search, max_length=6, eos_id=None))
-        text, apply = jnp.pad(prefix, ((0, 0), (0, 6))), jax.jit(model.apply)  # one shape, one compilation
-        for end in range(3, 9):
-            logits, _ = apply(variables, text)
-            text = text.at[:, end].set(logits[:, end - 1].argmax(-1).astype(text.dtype))
-        np.testing.assert_array_equal(decoded.tokens, text[:, 3:])
-
-    def test_a_sample_depends_on_its_key_alone(self):
-        model, prefix = make(), tokens_of(2, 3)
-        variables = initialise(model, prefix)
-
-        @jax.jit
-        def draw(key):
-            search = partial(sample, key=key, max_length=20, eos_id=None)
-            return generate(model, variables, prefix, search).tokens
-
-        one, same, other = (draw(jax.random.key(seed)) for seed in (1, 1, 2))
-        np.testing.assert_array_equal(one, same)
-        assert (one != other).any()
-
-    def test_errors(self):
-        model = make()
-        variables = initialise(model, tokens_of())
-        search = partial(greedy_search, max_length=3, eos_id=None)
-        with pytest.raises(ValueError, match=r"prefix: expected at least 1 step, got \[2, 0\]"):
-            generate(model, variables, jnp.zeros((2, 0), jnp.int32), search)
-        with pytest.raises(ValueError, match=r"prefix: expected integers .* got int32\[3\]"):
-            generate(model, variables, jnp.zeros(3, jnp.int32), search)
-        for prefix in ([[0, VOCAB]], [[0, -1]], [[VOCAB, 0]], [[VOCAB]]):
-            with pytest.raises(ValueError, match=r"expected ids in \[0, 5\)"):
-                generate(model, variables, jnp.array(prefix), search)
+def test_padding_behind_the_lengths_changes_no_state():
+    model, tokens, lengths = make("lstm", num_layers=2), tokens_of(3), [6, 2, 0]
+    variables, apply = initialise(model, tokens), jax.jit(model.apply)
+    logits, state = apply(variables, tokens, None, jnp.array(lengths))
+    whole, _ = apply(variables, tokens)
+    for row, length in enumerate(lengths):
+        np.testing.assert_allclose(logits[row, :length], whole[row, :length], rtol=1e-6)
+        alone = model.apply(variables, tokens[row : row + 1, :length])[1]
+        for batched, single in zip(jax.tree.leaves(state), jax.tree.leaves(alone), strict=True):
+            np.testing.assert_allclose(batched[row], single[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("embed_size", [None, 3])

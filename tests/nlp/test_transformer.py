@@ -153,6 +153,8 @@ def test_the_searches_and_the_loss_take_it(translator):
     loss, _ = loss_fn(variables["params"], {}, batch, jax.random.key(0))
     assert loss.count == 14
     assert {"loss", "accuracy", "bleu", "exact_match"} <= set(eval_fn(variables["params"], {}, batch))
+    with pytest.raises(ValueError, match="max_length: expected at most 7, the tokens that the state holds; got 8"):
+        jax.eval_shape(eval_fn, variables["params"], {}, batch | {"target": tokens(3, 9)})
 
 
 @pytest.mark.parametrize("num_kv_heads", [None, 1])
@@ -171,7 +173,24 @@ def test_gpt_with_caches_is_gpt_without(num_kv_heads, compilations):
         assert t == 4 or len(compilations) == before
         np.testing.assert_allclose(np.asarray(logits)[:, 0], whole[:, t], atol=1e-5)
     np.testing.assert_array_equal(state.position, [9, 9])
+    assert state.capacity == 9
     assert np.isnan(step(variables, text[:, :1], state)[0]).all()  # no room is left: not a wrong word
+
+
+def test_gpt_reads_texts_of_different_lengths_in_parts():
+    """What stands behind the lengths of each part takes room in the caches, and is never seen."""
+    model, text = GPT(11, 9, 8, 2, 2), tokens(2, 9)
+    variables = model.init(jax.random.key(0), text)
+    whole, _ = model.apply(variables, text)
+    read = jax.jit(model.apply)
+    _, state = read(variables, text[:, :4], model.empty_state(2), jnp.array([4, 1]))
+    second = jnp.stack([text[0, 4:7], text[1, 1:4]])
+    logits, state = read(variables, second, state, jnp.array([1, 3]))
+    np.testing.assert_allclose(logits[0, :1], whole[0, 4:5], atol=1e-5)
+    np.testing.assert_allclose(logits[1], whole[1, 1:4], atol=1e-5)
+    logits, state = read(variables, jnp.stack([text[0, 5:7], text[1, 4:6]]), state)
+    np.testing.assert_allclose(logits, jnp.stack([whole[0, 5:7], whole[1, 4:6]]), atol=1e-5)
+    np.testing.assert_array_equal(state.position, [7, 6])
 
 
 ERRORS = {
@@ -182,6 +201,12 @@ ERRORS = {
     "tokens: expected at most 4 a text": lambda: GPT(5, 4).init(jax.random.key(0), jnp.ones((1, 5), int)),
     "tokens: expected integers": lambda: GPT(5, 4).init(jax.random.key(0), jnp.ones((1, 3))),
     "length: expected 1 to max_length 4, got 5": lambda: GPT(5, 4).empty_state(1, 5),
+    "lengths: expected a state with them": lambda: GPT(5, 4).init(
+        jax.random.key(0), jnp.ones((1, 3), int), None, jnp.ones(1, int)
+    ),
+    r"lengths: expected integers \[1\], got int32\[2\]": lambda: GPT(5, 4).init(
+        jax.random.key(0), jnp.ones((1, 3), int), GPT(5, 4).empty_state(1), jnp.ones(2, int)
+    ),
     "target_inputs: expected integers": lambda: Transformer(5, 5).init(
         jax.random.key(0), jnp.ones((1, 3), int), jnp.ones(1, int), jnp.ones((1, 3))
     ),

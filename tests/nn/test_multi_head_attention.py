@@ -81,24 +81,36 @@ def test_grouped_queries_are_repeated_keys_and_values(x64):
 
 @pytest.mark.parametrize("options", [{}, {"num_kv_heads": 1}, {"rotary": True}])
 def test_the_cache_gives_what_the_whole_sequence_gives(options, x64, compilations):
-    """Prompts of different lengths, padded; then one token after the other, each example at its own position."""
-    layer, x, lengths, size = nn.MultiHeadAttention(2, **options), normal(2, 7, 8), jnp.array([4, 2]), 7
+    """Prompts of different lengths, their padding hidden by a mask; then one token of each after the other."""
+    layer, x, lengths, size = nn.MultiHeadAttention(2, **options), normal(2, 7, 8), np.array([4, 2]), 7
     params = layer.init(jax.random.key(0), x)
     whole = layer.apply(params, x, is_causal=True)
-    everywhere = jnp.broadcast_to(jnp.arange(size), (2, size))
-    empty = jnp.zeros((2, size, options.get("num_kv_heads", 2), 4))
+    slots = jnp.arange(size)[None]
+    mask = ((slots < lengths[:, None]) | (slots >= 4))[:, None, None]
 
-    step = jax.jit(lambda cache, x, at: layer.apply(params, x, positions=at, cache=cache))
-    got, cache = step(nn.KVCache(empty, empty), x[:, :4], everywhere[:, :4])
+    step = jax.jit(lambda cache, x, at: layer.apply(params, x, mask=mask, positions=at, cache=cache))
+    empty = nn.KVCache.empty(2, size, options.get("num_kv_heads", 2), 4, x.dtype)
+    got, cache = step(empty, x[:, :4], jnp.broadcast_to(jnp.arange(4), (2, 4)))
     np.testing.assert_allclose(got[0], whole[0, :4], atol=1e-13)
     np.testing.assert_allclose(got[1, :2], whole[1, :2], atol=1e-13)
     x, whole, rows = np.asarray(x), np.asarray(whole), np.arange(2)
     for turn in range(3):
-        at = np.asarray(lengths) + turn
+        at = lengths + turn
         before = len(compilations)
         got, cache = step(cache, x[rows, at][:, None], at[:, None])
         assert turn == 0 or len(compilations) == before
         np.testing.assert_allclose(np.asarray(got)[:, 0], whole[rows, at], atol=1e-13)
+    assert cache.end == size
+    assert np.isnan(step(cache, x[:, :1], lengths[:, None])[0]).all()  # no room: not an answer from what is there
+
+
+def test_rotary_positions_are_the_slots_of_the_cache_by_default(x64):
+    layer, x = nn.MultiHeadAttention(2, rotary=True), normal(2, 5, 8)
+    params, cache = layer.init(jax.random.key(0), x), nn.KVCache.empty(2, 5, 2, 4, x.dtype)
+    first, cache = layer.apply(params, x[:, :3], cache=cache)
+    last, cache = layer.apply(params, x[:, 3:], cache=cache)
+    whole = layer.apply(params, x, is_causal=True)
+    np.testing.assert_allclose(jnp.concatenate([first, last], axis=1), whole, atol=1e-13)
 
 
 def test_dropout_is_on_in_training_only():
@@ -141,8 +153,8 @@ def test_errors(message):
 
 def test_more_tokens_than_the_cache_holds():
     layer, x = nn.MultiHeadAttention(2), jnp.ones((1, 3, 4))
-    params, empty = layer.init(jax.random.key(0), x), jnp.zeros((1, 2, 2, 2))
-    with pytest.raises(ValueError, match=r"cache: expected \[1, at least 3, 2, 2\] .* got \[1, 2, 2, 2\]"):
-        layer.apply(params, x, positions=jnp.arange(3)[None], cache=nn.KVCache(empty, empty))
-    with pytest.raises(ValueError, match="cache: expected with it positions and no memory"):
-        layer.apply(params, x, cache=nn.KVCache(empty, empty))
+    params, cache = layer.init(jax.random.key(0), x), nn.KVCache.empty(1, 2, 2, 2)
+    with pytest.raises(ValueError, match=r"cache: expected \[1, 2, at least 3, 2\] .* got \[1, 2, 2, 2\]"):
+        layer.apply(params, x, cache=cache)
+    with pytest.raises(ValueError, match="cache: expected no memory with it"):
+        layer.apply(params, x, x, cache=cache)

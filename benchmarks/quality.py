@@ -21,9 +21,9 @@ and the next 5,000 to validate. An epoch has 9 batches: the 784 windows left ove
 Both sides start from the same weights, drawn as PyTorch draws them (the scratch sections have N(0, 0.01²)).
 
 Translation: the defaults of `jaxdl.nlp.Seq2Seq`, `AttentionSeq2Seq` and `Transformer`, sentences of 9 tokens,
-vocabularies of the words that occur twice, batches of
-128, Adam at 0.005, 30 epochs, gradients clipped to a norm of 1, the first 512 pairs to train and the next 128 to
-validate. Weights and dropout are of each side's own drawing.
+vocabularies of the words that occur twice, batches of 128, Adam at 0.005 (`transformer`: 0.001), 30 epochs, gradients
+clipped to a norm of 1, the first 512 pairs to train and the next 128 to validate. Weights and dropout are of each
+side's own drawing.
 """
 
 import argparse

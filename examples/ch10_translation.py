@@ -14,11 +14,15 @@ The second command is the book's recipe on its 512 pairs, 24 s of processor time
 words are too rare to be in the vocabularies, it reaches a BLEU-2 of 0.235 (0.215 to 0.259, seeds 0 to 2), the same
 recipe in PyTorch 0.242 (0.230 to 0.251; `benchmarks/quality.py`). Of the four training sentences that the book
 translates, three come out right. `<unk>` in a reference counts as missed here, and padding is masked in the encoder.
+
+The translators of chapter 11 take their data, training and search from here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -42,16 +46,33 @@ BOOK_SENTENCES = (
     [["go", "."], ["i", "lost", "."], ["he's", "calm", "."], ["i'm", "home", "."]],
     [["va", "!"], ["j'ai", "perdu", "."], ["il", "est", "calme", "."], ["je", "suis", "chez", "moi", "."]],
 )
+EOS_ID = 3  # in both vocabularies
 
 Sentences = list[list[str]]  # of words
 
 
 @dataclass(frozen=True)
-class Config(experiment.RunConfig):
-    """Trains a translator from English to French."""
+class TranslationConfig(experiment.RunConfig):
+    """What every translator has, whatever its network."""
 
     data: Literal["number_words", "fra_eng"] = "number_words"
     """Generated, or real sentences."""
+    recipe: Literal["modern", "book"] = "modern"
+    """Ours, with a learning rate that warms up and ends at zero; or the book's, with dropout, at one rate."""
+    beam_size: int = 4
+    """Of the search that translates after training; evaluation in training is greedy."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("beam_size", "hidden_size", "embed_size", "features", "num_heads", "num_blocks"):
+            if (size := getattr(self, name, 1)) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
+
+
+@dataclass(frozen=True)
+class Config(TranslationConfig):
+    """Trains a translator from English to French."""
+
     epochs: int = 4
     learning_rate: float = 5e-3
     """Of Adam; the modern recipe warms up to it and ends at zero."""
@@ -63,14 +84,28 @@ class Config(experiment.RunConfig):
     """Of every layer."""
     embed_size: int = 64
     """Of the words of both languages."""
-    beam_size: int = 4
-    """Of the search that translates after training; evaluation in training is greedy."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("hidden_size", "embed_size", "beam_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
+class Task(NamedTuple):
+    """Two languages, and pairs of sentences to train on, to evaluate on and to show."""
+
+    vocabs: tuple[Vocab, Vocab]
+    train: dict[str, np.ndarray]
+    evaluation: dict[str, np.ndarray]
+    shown: tuple[Sentences, Sentences]
+    shown_arrays: dict[str, np.ndarray]
+
+
+def prepare(config: TranslationConfig) -> Task:
+    """The data of a run; the vocabularies are of the training pairs."""
+    train, held_out = (sentence_pairs(config.data, split) for split in (config.train_split, config.eval_split))
+    min_frequency = 2 if config.data == "fra_eng" else 1
+    english, french = (sentence_vocab(side, min_frequency=min_frequency) for side in train)
+    shown = BOOK_SENTENCES if config.data == "fra_eng" else (held_out[0][:8], held_out[1][:8])
+    train_arrays, eval_arrays, shown_arrays = (
+        encode(config.data, pairs, (english, french)) for pairs in (train, held_out, shown)
+    )
+    return Task((english, french), train_arrays, eval_arrays, shown, shown_arrays)
 
 
 def sentence_pairs(name: str, split: str) -> tuple[Sentences, Sentences]:
@@ -88,13 +123,11 @@ def sentence_pairs(name: str, split: str) -> tuple[Sentences, Sentences]:
     return english, french
 
 
-def encode(config: Config, pairs: tuple[Sentences, Sentences], vocabs: tuple[Vocab, Vocab]) -> dict[str, np.ndarray]:
+def encode(name: str, pairs: tuple[Sentences, Sentences], vocabs: tuple[Vocab, Vocab]) -> dict[str, np.ndarray]:
     """Pairs as arrays; sentences of fra_eng are cut at 9 tokens, as in the book."""
-    return (
-        encode_pairs(*pairs, *vocabs, num_steps=9, truncate=True)
-        if config.data == "fra_eng"
-        else encode_pairs(*pairs, *vocabs)
-    )
+    if name == "fra_eng":
+        return encode_pairs(*pairs, *vocabs, num_steps=9, truncate=True)
+    return encode_pairs(*pairs, *vocabs)
 
 
 def make_model(config: Config, vocabs: tuple[Vocab, Vocab]) -> nlp.Seq2Seq:
@@ -112,55 +145,68 @@ def make_model(config: Config, vocabs: tuple[Vocab, Vocab]) -> nlp.Seq2Seq:
     )
 
 
-def make_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: TranslationConfig, steps: int) -> optax.GradientTransformation:
     """Adam behind a clip of the global norm; the modern recipe warms up, then follows a cosine to zero."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, max(1, steps // 20), steps)
     rate = config.learning_rate if config.recipe == "book" else schedule
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 
 
-def print_translations(
-    config: Config, model: nlp.Seq2Seq, params: Any, pairs: tuple[Sentences, Sentences], vocabs: tuple[Vocab, Vocab]
-) -> None:
-    """Translates by beam search, in one compiled call."""
-    arrays = encode(config, pairs, vocabs)
-    limit, eos_id = arrays["target"].shape[1] - 1, int(vocabs[1]["<eos>"])
-    search = partial(nlp.beam_search, beam_size=config.beam_size, max_length=limit, eos_id=eos_id)
+def train(
+    name: str,
+    config: TranslationConfig,
+    model: Any,
+    task: Task,
+    *,
+    tensor_parallel: Mapping[str, tuple[str | None, ...]] | None = None,
+) -> tuple[Any, dict[str, float], Path]:
+    """Trains a model that has the methods of `nlp.Seq2Seq`; its parameters, the last row of the history, the folder."""
+    train_data = DeviceData(task.train, config.batch_size, train=True, seed=config.seed)
+    eval_data = DeviceData(task.evaluation, 256, train=False)
+    optimizer = make_optimizer(config, config.epochs * len(train_data))
+    loss_fn, eval_fn = nlp.teacher_forcing(model)
+    step = experiment.make_step(loss_fn, optimizer, config)
+    compiled = experiment.compile_step(step, config, tensor_parallel=tensor_parallel)
+    one = {key: array[:1] for key, array in task.train.items()}
+    state = experiment.init_state(
+        lambda key: model.init(key, one["source"], one["source_length"], one["target"][:, :-1]), optimizer, config
+    )
+    english, french, count = len(task.vocabs[0]), len(task.vocabs[1]), nn.parameter_count({"params": state.params})
+    print(f"{english} English and {french} French tokens, {count:,} parameters")
+    folder = experiment.run_folder(name)
+    state, history = experiment.run(
+        name, config, compiled, state, train_data, eval_fn=eval_fn, eval_data=eval_data, folder=folder
+    )
+    return state.params, history.rows[-1], folder
+
+
+def translate(model: Any, params: Any, arrays: dict[str, np.ndarray], beam_size: int) -> nlp.Decoded:
+    """The best translation of each source by beam search, in one compiled call."""
+    limit = arrays["target"].shape[1] - 1
+    search = partial(nlp.beam_search, beam_size=beam_size, max_length=limit, eos_id=EOS_ID)
     translate = jax.jit(partial(nlp.translate, model, search=search))
     found = translate({"params": params}, arrays["source"], arrays["source_length"], arrays["target"][:, 0])
+    return jax.tree.map(lambda x: x[:, 0], found)
+
+
+def translate_and_print(config: TranslationConfig, model: Any, params: Any, task: Task) -> nlp.Decoded:
+    """Translates the sentences to show, and prints them."""
+    found = translate(model, params, task.shown_arrays, config.beam_size)
     print(f"\nTranslations (beam of {config.beam_size}); the data's own stands in brackets where it differs")
-    for source, target, ids in zip(*pairs, np.asarray(found.tokens[:, 0]), strict=True):
-        french = decode_sentence(ids, vocabs[1])
+    for source, target, ids in zip(*task.shown, np.asarray(found.tokens), strict=True):
+        french = decode_sentence(ids, task.vocabs[1])
         brackets = "" if french == target else f"   [{' '.join(target)}]"
         print(f"  {' '.join(source)}\n      {' '.join(french)}{brackets}")
+    return found
 
 
 def main(config: Config) -> dict[str, float]:
     """Trains, prints translations, and returns the last row of the history."""
-    train_pairs = sentence_pairs(config.data, config.train_split)
-    eval_pairs = sentence_pairs(config.data, config.eval_split)
-    min_frequency = 2 if config.data == "fra_eng" else 1
-    english, french = (sentence_vocab(side, min_frequency=min_frequency) for side in train_pairs)
-    vocabs = english, french
-    train_arrays, eval_arrays = (encode(config, pairs, vocabs) for pairs in (train_pairs, eval_pairs))
-    train_data = DeviceData(train_arrays, config.batch_size, train=True, seed=config.seed)
-    eval_data = DeviceData(eval_arrays, 256, train=False)
-
-    model, optimizer = make_model(config, vocabs), make_optimizer(config, config.epochs * len(train_data))
-    loss_fn, eval_fn = nlp.teacher_forcing(model)
-    step = experiment.compile_step(experiment.make_step(loss_fn, optimizer, config), config)
-    one = {name: array[:1] for name, array in train_arrays.items()}
-    state = experiment.init_state(
-        lambda key: model.init(key, one["source"], one["source_length"], one["target"][:, :-1]), optimizer, config
-    )
-    print(f"{len(english)} English and {len(french)} French tokens")
-    print(nn.parameter_table({"params": state.params}))
-    state, history = experiment.run(
-        "ch10_translation", config, step, state, train_data, eval_fn=eval_fn, eval_data=eval_data
-    )
-    shown = BOOK_SENTENCES if config.data == "fra_eng" else (eval_pairs[0][:8], eval_pairs[1][:8])
-    print_translations(config, model, state.params, shown, vocabs)
-    return history.rows[-1]
+    task = prepare(config)
+    model = make_model(config, task.vocabs)
+    params, row, _ = train("ch10_translation", config, model, task)
+    translate_and_print(config, model, params, task)
+    return row
 
 
 if __name__ == "__main__":

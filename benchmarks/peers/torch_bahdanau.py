@@ -1,4 +1,4 @@
-"""Trains the book's decoder with additive attention (D2L 11.4) in PyTorch; `torch_seq2seq.py` says how it is started."""
+"""Trains the book's decoder with attention (D2L 11.4) in PyTorch; `torch_seq2seq.py` says how it is started."""
 
 import sys
 

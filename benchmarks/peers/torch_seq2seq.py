@@ -5,8 +5,8 @@ JSON line, `{"eval_loss": ..., "translations": [[ids], ...], "versions": ...}`, 
 The translations are greedy, without `<eos>`, of the evaluation's sources in their order.
 
 The file holds `source`, `source_length`, `target`, `target_length` as `jaxdl.data.encode_pairs` makes them, the same
-with `eval_` before, `rows` `[steps, batch]` (the examples of each batch), and `settings` as JSON: `sizes` (the arguments
-of the network), learning_rate, max_gradient_norm, eos_id, seed, threads.
+with `eval_` before, `rows` `[steps, batch]` (the examples of each batch), and `settings` as JSON: sizes (arguments of
+the network), learning_rate, max_gradient_norm, eos_id, seed, threads.
 
 The other peers that translate, `torch_bahdanau.py` and `torch_transformer.py`, are started alike and take `main` from
 here. A network of theirs has the methods

@@ -1,4 +1,4 @@
-"""The quality benchmark, run as a user runs it, on a generated text and with as little work as it can do."""
+"""The quality benchmark, run as a user runs it, on generated text and with as little work as it can do."""
 
 import json
 import shutil
@@ -27,13 +27,33 @@ assert arrays["output.weight"].shape == (settings["vocab_size"], 32)
 print(json.dumps({{"initial": 10.0, "perplexity": 5.0, "versions": {{"torch": "fake"}}}}))
 """
 
+# Checks what it is given, and translates as the references do.
+PERFECT_TRANSLATOR = """#!{python}
+import json, sys
+import numpy as np
+arrays = dict(np.load(sys.argv[2]))
+settings = json.loads(str(arrays["settings"]))
+sizes = settings["sizes"]
+assert (sizes["features"], sizes["hidden_size"], sizes["num_heads"], sizes["num_blocks"]) == (256, 64, 4, 2), sizes
+assert settings["learning_rate"] == 0.001 and arrays["source"].max() < sizes["source_vocab_size"]
+assert arrays["source"].shape == (512, 9) and arrays["eval_target"].shape == (128, 10)
+assert arrays["rows"].shape == (4, 128) and len(set(arrays["rows"].ravel().tolist())) == 512
+found = [row[1:n].tolist() for row, n in zip(arrays["eval_target"], arrays["eval_target_length"])]
+print(json.dumps({{"translations": found, "versions": {{"torch": "fake"}}}}))
+"""
+
 
 @pytest.fixture
 def quality(tmp_path):
     folder = tmp_path / "data" / "timemachine"
     folder.mkdir(parents=True)
-    letters = np.random.default_rng(0).choice(list("abcdefgh "), 400)
+    rng = np.random.default_rng(0)
+    letters = rng.choice(list("abcdefgh "), 400)
     (folder / "timemachine.txt").write_text("".join(letters))
+    (tmp_path / "data" / "fra-eng").mkdir()
+    sentences = [" ".join(words) for words in rng.choice(list("abcd"), (640, 3))]  # to be translated letter by letter
+    pairs = [f"{sentence}\t{sentence.translate(str.maketrans('abcd', 'wxyz'))}\n" for sentence in sentences]
+    (tmp_path / "data" / "fra-eng" / "fra.txt").write_text("".join(pairs))
     environment = {"PATH": "", "JAXDL_DATA": str(tmp_path / "data"), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
     def quality(*flags):
@@ -62,6 +82,16 @@ def test_the_ratio_is_of_the_means(quality, tmp_path):
     assert line["versions"]["peer_torch"] == "fake"
 
 
+@pytest.mark.slow
+def test_translations_of_the_peer_are_judged_as_ours_are(quality, tmp_path):
+    peer = executable(tmp_path / "python", PERFECT_TRANSLATOR.format(python=sys.executable))
+    finished = quality("--recipes", "transformer", "--seeds", "1", "--epochs", "1", "--peer-python", peer)
+    assert finished.returncode == 0, finished.stderr
+    (line,) = map(json.loads, finished.stdout.splitlines())
+    assert (line["recipe"], line["metric"], line["peer"]) == ("transformer", "bleu", 1)
+    assert 0 <= line["jaxdl"] < 1
+
+
 def test_without_the_peer_ours_is_measured_and_the_reason_said(quality, tmp_path):
     # -S: without site-packages, as in an interpreter where nothing is installed.
     bare = executable(tmp_path / "python", f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
@@ -77,7 +107,7 @@ def test_without_the_peer_ours_is_measured_and_the_reason_said(quality, tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--recipes", "rnn,transformer"), "expected names out of rnn, gru, lstm, seq2seq; got transformer"),
+        (("--recipes", "rnn,mlp"), "expected names out of rnn, gru, lstm, seq2seq, bahdanau, transformer; got mlp"),
         (("--seeds", "0"), "argument --seeds: expected at least 1, got 0"),
         (("--recipes", "rnn", "--seeds", "1", "--peer-python", TRUE), "ended with exit code 0 and said 'nothing'"),
         (("--peer-python", "/no/such/python"), "cannot run '/no/such/python'"),
@@ -98,3 +128,14 @@ def test_the_peer_trains_on_the_same_from_the_same_weights(quality):
     (line,) = map(json.loads, finished.stdout.splitlines())
     assert line["initial_difference"] < 1e-5
     assert line["ratio"] == pytest.approx(1, abs=1e-3)  # eight steps: rounding has not grown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["seq2seq", "bahdanau", "transformer"])
+def test_the_peer_translates(quality, recipe):
+    pytest.importorskip("torch")
+    finished = quality("--recipes", recipe, "--seeds", "1", "--epochs", "8")
+    assert finished.returncode == 0, finished.stderr
+    (line,) = map(json.loads, finished.stdout.splitlines())
+    assert line["peer_absent"] is None
+    assert line["peer"] > 0.2

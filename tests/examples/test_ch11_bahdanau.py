@@ -33,7 +33,7 @@ def run(tmp_path, monkeypatch):
 
 def test_it_goes_on_under_another_strategy_and_draws_attention(tmp_path, run, capsys):
     fields = FEW | SMALL | {"checkpoint_dir": tmp_path / "ck", "cell": "lstm", "precision": "bfloat16"}
-    run(epochs=1, strategy="shard", **fields)
+    run(epochs=1, strategy="fsdp", **fields)
     row, drawn = run(epochs=2, resume=True, strategy="pmap", accumulate=2, **fields)
     assert row["step"] == 4
     assert np.isfinite(row["eval_loss"])
@@ -69,8 +69,9 @@ def test_each_row_is_where_the_decoder_looks_before_that_token():
     arrays = {"source": ids[:, :5], "source_length": np.array([5, 3, 4]), "target": np.full((3, 6), 2)}
     model = nlp.AttentionSeq2Seq(12, 12, 4, 8, 1)
     variables = model.init(jax.random.key(0), ids[:, :5], arrays["source_length"], ids)
-    config = ch11_bahdanau.Config(beam_size=2)
-    found, weights = ch11_bahdanau.translate_and_look(config, model, variables["params"], arrays, eos_id=3)
+    found = ch10_translation.translate(model, variables["params"], arrays, beam_size=2)
+    sown = ch11_bahdanau.attention(model, variables["params"], arrays, found.tokens)
+    weights = sown["decoder"]["attention_weights"][0]
     assert weights.shape == (3, 5, 5)
     assert len(np.unique(found.tokens)) > 2
     state = model.apply(variables, arrays["source"], arrays["source_length"], method="encode")
@@ -85,6 +86,8 @@ def test_each_row_is_where_the_decoder_looks_before_that_token():
 def test_bad_flags(run):
     with pytest.raises(ValueError, match=r"split: expected slices of 'train' and 'test', got \['validation'\]"):
         run(eval_split="validation")
+    with pytest.raises(ValueError, match="strategy: this model has no rules for 'tensor'"):
+        run(strategy="tensor", **FEW, **SMALL)
     with pytest.raises(ValueError, match="hidden_size: expected at least 1, got 0"):
         ch11_bahdanau.Config(hidden_size=0)
 

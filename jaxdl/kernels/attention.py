@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from jaxdl.kernels import attention_blockwise, attention_library, attention_reference
+from jaxdl.kernels import attention_blockwise, attention_library, attention_pallas, attention_reference
 from jaxdl.kernels.attention_case import Case, make_case
+from jaxdl.kernels.reverse_only import reverse_only
 
 Implementation = Callable[[Case], tuple[jax.Array, Any]]  # the output and the residual
 
@@ -17,7 +18,9 @@ _IMPLEMENTATIONS: Mapping[str, tuple[Implementation, Refusal]] = {
     "blockwise": (attention_blockwise.attend, lambda case, return_residual: None),
     "xla": (attention_library.attend_xla, attention_library.refusal_xla),
     "cudnn": (attention_library.attend_cudnn, attention_library.refusal_cudnn),
+    "pallas": (attention_pallas.attend, attention_pallas.refusal),
 }
+_OWN_GRADIENT = ("blockwise", "pallas")
 DENSE_SCORES = 1 << 20  # of more scores than this a head and an example, None picks "blockwise"
 
 
@@ -71,6 +74,13 @@ def attention(
         | `"blockwise"` | `q_len + kv_len` | a scan over blocks with its own gradient: everything, reverse mode only |
         | `"xla"` | `q_len * kv_len` | `jax.nn.dot_product_attention`; no softcap, dropout, residual, float64 |
         | `"cudnn"` | `q_len + kv_len` | the same on NVIDIA's library; see `available_implementations` |
+        | `"pallas"` | `q_len + kv_len` | our kernels for Hopper; reverse mode only |
+
+        The kernels of "pallas" take bfloat16 and float16, depths up to 256, and everything but mask and dropout; with
+        a bias they have no gradient. They need an NVIDIA GPU of compute capability 9.0 (H100, H200) or
+        `jaxdl.kernels.interpret`. They are tested in the interpreter and compiled for an H100, but have not yet run on
+        one, so None does not pick them. On the device the tanh of a softcap is the approximate one, with 11 bits. Under
+        `jax.shard_map` over batch and heads they need no communication; a plain `jit` of sharded arrays gathers them.
       return_residual: also returns the logarithm of the sum of the exponentials of each row's scores, which merges
         attention over parts of the keys. It has a gradient.
 
@@ -81,7 +91,8 @@ def attention(
 
     Raises:
       ValueError: if shapes or dtypes do not fit, an option is out of its range, or the named implementation cannot do
-        the case, with the reason.
+        the case, with the reason; or if it has no gradient for the case and is differentiated.
+      TypeError: in forward mode, under "blockwise" and "pallas".
     """
     case = make_case(
         query, key, value, bias, mask, is_causal=is_causal, scale=scale, query_seq_lengths=query_seq_lengths,
@@ -97,8 +108,25 @@ def attention(
     attend, refusal = _IMPLEMENTATIONS[name]
     if reason := refusal(case, return_residual):
         raise ValueError(f"implementation: {name!r} cannot do this attention: {reason}")
+    if name in _OWN_GRADIENT:
+        attend = _reverse_only(name, attend)
     output, residual = attend(case)
     return (output, residual) if return_residual else output
+
+
+def _reverse_only(name: str, attend: Implementation) -> Implementation:
+    message = (
+        f"implementation: {name!r} of attention has reverse mode only; 'reference' and 'xla' have forward mode, too "
+        "(jvp, jacfwd, hessian, linearize)"
+    )
+
+    def checked(case: Case) -> tuple[jax.Array, jax.Array]:
+        def of_floats(query: Any, key: Any, value: Any, bias: Any) -> tuple[jax.Array, jax.Array]:
+            return attend(Case(query, key, value, case.extras._replace(bias=bias), case.form))
+
+        return reverse_only(of_floats, message)(case.query, case.key, case.value, case.extras.bias)
+
+    return checked
 
 
 def available_implementations(*args: Any, return_residual: bool = False, **kwargs: Any) -> dict[str, str | None]:

@@ -1,9 +1,9 @@
 """What every Pallas kernel here shares: where it may run, the interpreter, and what both understand.
 
-The kernels are written for Hopper's tensor cores and copy engine with Pallas' Mosaic GPU backend. On other machines they
-run in Pallas' interpreter, which simulates threads, memories and barriers and finds races between them. It lacks some
-instructions and counts barriers more strictly than the device; what differs is in this file, and in the few lines of a
-kernel that ask `interpreting()`.
+The kernels are written for Hopper's tensor cores and copy engine with Pallas' Mosaic GPU backend. On other machines
+they run in Pallas' interpreter, which simulates threads, memories and barriers and finds races between them. It lacks
+some instructions and counts barriers more strictly than the device; what differs is in this file, and in the few lines
+of a kernel that ask `interpreting()`. It does not know programs of 64 bits.
 
 Mosaic GPU is imported when a kernel is built, not with `jaxdl`.
 """
@@ -43,7 +43,8 @@ def interpret(detect_races: bool = True) -> Iterator[None]:
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     try:
-        with _interpreter(plgpu.InterpretGPUParams(detect_races=detect_races)):
+        params = plgpu.InterpretGPUParams(detect_races=detect_races)  # pyright: ignore[reportAttributeAccessIssue]
+        with _interpreter(params):
             yield
     except BaseException:
         interpret_pallas_call.reset_gpu_interpret_mode_state()  # or the next kernel would meet this one's threads
@@ -89,7 +90,15 @@ def kernel(body: Callable[..., None], **options: Any) -> Callable[..., Any]:
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     params = plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Warpgroup)
-    return plgpu.kernel(body, compiler_params=params, interpret=_interpreter.value, **options)
+    run = plgpu.kernel(body, compiler_params=params, interpret=_interpreter.value, **options)
+    if interpreting():
+        return run
+
+    def call(*operands: Any) -> Any:
+        with jax.enable_x64(False):  # numbers in a kernel have 32 bits in every program
+            return run(*operands)
+
+    return call
 
 
 def tile_transforms(dtype: Any, columns: int) -> tuple[Any, ...]:
@@ -135,7 +144,7 @@ def wgmma_into(accumulator: Any, a: Any, b: Any, during: Callable[[], None] | No
         if during is not None:
             during()
 
-    return pl.run_state(multiply)(plgpu.ACC.init(accumulator))
+    return pl.run_state(multiply)(plgpu.ACC.init(accumulator))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def in_layout(x: jax.Array, layout: Any) -> jax.Array:
@@ -159,7 +168,7 @@ def load(ref: Any, layout: Any) -> jax.Array:
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     if not interpreting():
-        return plgpu.load(ref, layout=layout)
+        return plgpu.load(ref, layout=layout)  # pyright: ignore[reportCallIssue]
     value = ref[...]
     plgpu.commit_smem()  # see `wgmma_into`
     return value

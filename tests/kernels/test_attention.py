@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from interpreter import needs_pallas
 
-from jaxdl.kernels import attention, attention_blockwise, attention_weights, available_implementations
+from jaxdl.kernels import attention, attention_blockwise, attention_weights, available_implementations, interpret
 
 BATCH, Q_LEN, KV_LEN, HEADS, KV_HEADS, DEPTH, V_DEPTH = 2, 7, 11, 4, 2, 8, 8
 RNG = np.random.default_rng(0)
@@ -259,13 +260,64 @@ def test_gradients_under_dropout_are_those_of_finite_differences(x64):
         jax.test_util.check_grads(f, (q, k, v), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-5)
 
 
-def test_forward_mode_is_the_references():
-    q, k, v = arguments(jnp.float32)
-    value, slope = jax.jvp(lambda q: attention(q, k, v, implementation="reference"), (q,), (q,))
-    assert value.shape == slope.shape
-    assert slope.any()
-    with pytest.raises(TypeError, match="custom_vjp"):
-        jax.jvp(lambda q: attention(q, k, v, implementation="blockwise"), (q,), (q,))
+FORWARD_MODES = {
+    "jvp": lambda f, q: jax.jvp(f, (q,), (q,)),
+    "jvp of vmap": lambda f, q: jax.jvp(jax.vmap(lambda x: f(x[None])), (q,), (q,)),
+    "jitted jvp": lambda f, q: jax.jit(lambda q: jax.jvp(f, (q,), (q,)))(q),
+    "jvp of jitted": lambda f, q: jax.jvp(jax.jit(f), (q,), (q,)),
+    "jacfwd": lambda f, q: jax.jacfwd(f)(q),
+    "jitted jacfwd": lambda f, q: jax.jit(jax.jacfwd(f))(q),
+    "hessian": lambda f, q: jax.hessian(lambda q: f(q).sum())(q),
+    "linearize": lambda f, q: jax.linearize(f, q)[1](q),
+}
+
+
+@pytest.mark.parametrize("mode", FORWARD_MODES)
+def test_forward_mode_is_the_references(mode):
+    q, *_ = arguments(jnp.float32)
+    if mode == "jvp":
+        _, slope = FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="reference"), q)
+        assert slope.any()
+    with pytest.raises(TypeError, match=r"'blockwise' of attention has reverse mode only.*'reference' and 'xla'"):
+        FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="blockwise"), q)
+
+
+@needs_pallas
+@pytest.mark.parametrize("mode", ["jvp", "jacfwd", "hessian"])
+def test_pallas_has_no_forward_mode(mode):
+    q, *_ = arguments(jnp.bfloat16)
+    with interpret(), pytest.raises(TypeError, match="'pallas' of attention has reverse mode only"):
+        FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="pallas"), q)
+
+
+def by_shards(attend, check_vma):
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.PartitionSpec("data")
+    return jax.shard_map(attend, mesh=mesh, in_specs=(split,) * 3, out_specs=split, check_vma=check_vma)
+
+
+def layers(layer, q):
+    return jax.lax.scan(lambda q, _: (layer(q), None), q, None, length=2)[0]
+
+
+REVERSE_MODES = {  # of the sum of squares of attention
+    "jit": lambda f, q: jax.grad(jax.jit(lambda q: jnp.sum(f(q, q, q) ** 2)))(q),
+    "values alone": lambda f, q: jax.grad(lambda v: jnp.sum(f(q, q, v) ** 2))(q),
+    "vmap": lambda f, q: jax.grad(lambda v: jnp.sum(jax.vmap(f, (0, None, None))(q[None], q, v) ** 2))(q),
+    "scan, remat": lambda f, q: jax.grad(lambda q: jnp.sum(layers(jax.checkpoint(lambda x: f(x, q, x)), q) ** 2))(q),
+    "shards": lambda f, q: jax.grad(lambda q: jnp.sum(by_shards(f, False)(q, q, q) ** 2))(q),
+}
+
+
+@pytest.mark.parametrize("mode", REVERSE_MODES)
+def test_reverse_mode_under_other_transformations(mode):
+    q, *_ = arguments(jnp.float32)
+    ours, theirs = (
+        REVERSE_MODES[mode](lambda q, k, v, i=i: attention(q, k, v, is_causal=True, implementation=i), q)
+        for i in ("blockwise", "reference")
+    )
+    assert theirs.any()
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)  # sums of some hundred products of about 1
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -329,7 +381,7 @@ BAD = {
     "softcap: expected a positive": lambda q, k, v: attention(q, k, v, softcap=0.0),
     r"dropout_rate: expected a number in \[0, 1\)": lambda q, k, v: attention(q, k, v, dropout_rate=1.0),
     "dropout_key: .* needs one": lambda q, k, v: attention(q, k, v, dropout_rate=0.5),
-    "implementation: expected None or one of reference, blockwise, xla, cudnn": lambda q, k, v: attention(
+    "implementation: expected None or one of reference, blockwise, xla, cudnn, pallas": lambda q, k, v: attention(
         q, k, v, implementation="triton"
     ),
     "'xla' cannot do this attention: .* no dropout": lambda q, k, v: attention(

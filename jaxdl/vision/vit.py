@@ -36,8 +36,9 @@ class ViT(nn.Module):
       implementation: of the attention, see `jaxdl.kernels.attention`.
 
     Raises:
-      ValueError: at construction, if a size is below 1; when called, if the input is not floating
-        `[batch, height, width, channels]` of whole patches.
+      ValueError: at construction, if a size is below 1 or `num_heads` does not divide `features`; when called, if the
+        input is not floating `[batch, height, width, channels]` of whole patches, or has another number of patches than
+        the parameters have positions for.
     """
 
     num_classes: int = 10
@@ -57,6 +58,8 @@ class ViT(nn.Module):
         counts = ("num_classes", "patch_size", "features", "hidden_size", "num_heads", "num_blocks")
         check_counts(**{name: getattr(self, name) for name in counts})
         check_rate(dropout_rate=self.dropout_rate, embedding_dropout_rate=self.embedding_dropout_rate)
+        if self.features % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
         super().__post_init__()
 
     @nn.compact
@@ -66,11 +69,17 @@ class ViT(nn.Module):
         batch, height, width, _ = images.shape
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"images: expected whole patches of {self.patch_size} pixels, got {list(images.shape)}")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise ValueError(f"images: expected a floating dtype, got {images.dtype}")
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(self.features, patch, patch, padding="VALID", dtype=self.dtype, name="patches")(images)
         x = x.reshape(batch, -1, self.features)
         first = self.param("class_token", nn.initializers.zeros, (1, 1, self.features))
         x = jnp.concatenate([jnp.broadcast_to(first, (batch, 1, self.features)).astype(x.dtype), x], 1)
+        known: Any = self.get_variable("params", "positions")
+        if known is not None and len(known["embedding"]) != x.shape[1]:
+            patches = len(known["embedding"]) - 1
+            raise ValueError(f"images: expected the {patches} patches of the parameters, got {list(images.shape)}")
         x = LearnedPositions(x.shape[1], name="positions")(x)
         x = Dropout(self.embedding_dropout_rate)(x, train)
         block = TransformerBlock(

@@ -4,6 +4,9 @@ A call in the interpreter takes 1 to 3 seconds of a quiet machine, so each case 
 `test_attention_hopper_backward.py` has the gradients' kernels, `test_attention_decode.py` that of one query.
 """
 
+from functools import partial
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,8 +14,9 @@ import pytest
 from interpreter import needs_pallas, run_interpreted
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.kernels import aot, attention, attention_pallas, available_implementations, interpret
+from jaxdl.kernels import aot, attention, attention_decode, attention_pallas, available_implementations, interpret
 from jaxdl.kernels.attention_case import make_case
+from jaxdl.nlp import GPT, generate
 
 LEAST = float(jnp.finfo(jnp.float32).min)
 ROUNDING = {"bfloat16": 2.0**-9, "float16": 2.0**-12}  # what a 16-bit number may lose of 1
@@ -56,6 +60,10 @@ CASES = {  # sizes, then options
     ),
     "bias": ({"q_len": 70, "kv_len": 130, "heads": (2, 1)}, {"bias": bias_of_scores(), "softcap": 3.0}),
     "bias of keys": ({"q_len": 70, "kv_len": 150, "heads": (2, 2)}, {"bias": bias_of_keys(), "scale": -0.2}),
+    "mask": (
+        {"q_len": 66, "kv_len": 70, "heads": (2, 2), "batch": 2},
+        {"mask": RNG.random((2, 1, 66, 70)) > np.linspace(0, 1, 66)[:, None], "bias": bias_of_keys()[..., :70]},
+    ),  # from queries that see all keys to some that see none
     "one key": ({"q_len": 2, "kv_len": 1, "depths": (256, 256)}, {"scale": 0.0}),
     "one query": ({"q_len": 1, "kv_len": 129, "heads": (4, 2), "depths": (100, 64)}, {"is_causal": True}),
 }
@@ -282,11 +290,35 @@ def test_a_policy_saves_output_and_residual():
     assert counts == [2, 1]
 
 
+def written(prompt, lengths, implementation):
+    """Tokens that a GPT adds to prompts, their log probabilities, and how often the decode kernel was built."""
+    model = GPT(11, 16, features=64, num_heads=1, num_blocks=1, dtype=jnp.bfloat16, implementation=implementation)
+    variables = model.init(jax.random.key(0), prompt)
+    variables = jax.tree.map(lambda p: 10 * p if p.ndim == 2 else p, variables)  # differences that rounding keeps
+    with mock.patch.object(attention_decode, "decode", wraps=attention_decode.decode) as decode:
+        found = generate(model, variables, prompt, lengths, max_new_tokens=4, eos_id=None)
+    return *found, jnp.asarray(decode.call_count)
+
+
 @needs_pallas
-def test_a_bias_has_no_gradient():
+@pytest.mark.parametrize("lengths", [None, np.array([5, 2])], ids=["all alike", "of different lengths"])
+def test_generate_writes_with_the_kernels(lengths):
+    """Prompts of one length need no mask, so each token comes from the decode kernel."""
+    prompt = np.random.default_rng(0).integers(0, 11, (2, 5)).astype(np.int32)
+    tokens, _, scores, times = run_interpreted(written, prompt, lengths, implementation="pallas")
+    expected, _, expected_scores, _ = jax.jit(partial(written, implementation="reference"))(prompt, lengths)
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=0.03, atol=0.03)  # bfloat16 over 4 tokens
+    assert (times > 0) == (lengths is None)
+
+
+@needs_pallas
+@pytest.mark.parametrize("name", ["bias", "mask"])
+def test_a_bias_or_a_mask_has_no_gradient(name):
     q, k, v = inputs(10, 10)
-    with interpret(), pytest.raises(ValueError, match=r"bias: .*'pallas' of attention has no gradients"):
-        jax.grad(lambda q: kernels(q, k, v, jnp.zeros((1, 1, 1, 10), q.dtype)).astype(jnp.float32).sum())(q)
+    given = {name: jnp.zeros((1, 1, 1, 10), q.dtype if name == "bias" else bool)}
+    with interpret(), pytest.raises(ValueError, match=r"bias, mask: .*'pallas' of attention has no gradients"):
+        jax.grad(lambda q: kernels(q, k, v, **given).astype(jnp.float32).sum())(q)
 
 
 @needs_pallas
@@ -302,7 +334,6 @@ def test_empty_arrays(batch, q_len, kv_len):
 REFUSED = {
     "bfloat16 and float16, got float32": ((4, 4), {"dtype": "float32"}, {}),
     "depths up to 256, got 257 and 64": ((4, 4), {"depths": (257, 64)}, {}),
-    "no mask": ((4, 4), {}, {"mask": jnp.ones((1, 1, 4, 4), bool)}),
     "no dropout": ((4, 4), {}, {"dropout_rate": 0.5, "dropout_key": jax.random.key(0)}),
 }
 

@@ -219,7 +219,7 @@ def with_bug(*xs, without, **options):
 @pytest.mark.parametrize("name", ["commit_smem", "barrier_wait", "wait_smem_to_gmem"])
 def test_the_race_detector_sees_a_missing_fence_or_wait(name):
     xs, options = arrays((129, 200), (200, 65))
-    with pytest.raises(Exception, match="RACE DETECTED|kernel_thread_finished"):  # the latter asks whether copies ended
+    with pytest.raises(Exception, match=r"RACE DETECTED|kernel_thread_finished"):  # the latter: a copy under way
         run("pallas", with_bug, *xs, without=name, **options)
 
 

@@ -1,16 +1,16 @@
 """Attention and matrix products, in forms that agree: plain XLA, and Pallas kernels for NVIDIA's Hopper.
 
-`attention(query, key, value, ...)` has the argument names of `jax.nn.dot_product_attention`, `matmul(a, b, ...)` a fused
-bias and activation. Each picks a form by a rule that its docstring states; `implementation=` forces one.
+`attention(query, key, value, ...)` has the argument names of `jax.nn.dot_product_attention`; `matmul(a, b, ...)` adds a
+bias and an activation. Each picks a form by a rule that its docstring states; `implementation=` forces one.
 `available_implementations` says which can do an attention, and why the others cannot; `attention_weights` gives what is
-drawn in heat maps; `merge_attention` joins attention over parts of the keys. The Pallas kernels run on an H100 or H200,
-and anywhere, slowly, inside `interpret()`. `vector_add`, `window_sum` and `tiled_matmul` are kernels to learn from, with
-functions that count what they load.
+drawn in heat maps; `merge_attention` joins attention over parts of the keys. The Pallas kernels run on an H100 or H200
+and, slowly, anywhere inside `interpret()`; `configs` has their block sizes. `vector_add`, `window_sum` and
+`tiled_matmul` are kernels to learn from, with functions that count what they load.
 """
 
 from jaxdl.kernels.attention import attention, attention_weights, available_implementations
 from jaxdl.kernels.attention_merge import merge_attention
-from jaxdl.kernels.configs import MatmulConfig
+from jaxdl.kernels.configs import AttentionBackwardConfig, AttentionConfig, DecodeConfig, MatmulConfig
 from jaxdl.kernels.lessons import tiled_matmul, vector_add, window_sum
 from jaxdl.kernels.load_costs import (
     blocked_matmul,
@@ -23,6 +23,9 @@ from jaxdl.kernels.matmul import matmul
 from jaxdl.kernels.mosaic import interpret
 
 __all__ = [
+    "AttentionBackwardConfig",
+    "AttentionConfig",
+    "DecodeConfig",
     "MatmulConfig",
     "attention",
     "attention_weights",

@@ -53,7 +53,7 @@ class Resources(NamedTuple):
 
     kernel: str
     registers: int  # a thread, at the start
-    spill_bytes: int  # a thread, stored and loaded because registers ran out
+    spill_bytes: int  # a thread, stored because registers ran out (and loaded again)
     shared_memory: int  # bytes a block
     serialized: bool  # whether the compiler made tensor core instructions wait for each other
 
@@ -135,7 +135,7 @@ def read_report(path: Path, sizes_path: Path) -> Resources:
     report, sizes = path.read_text(), sizes_path.read_text()
     figures = {
         "registers": re.findall(r"Used (\d+) registers", report),
-        "spilled bytes": re.findall(r"(\d+) bytes spill (?:stores|loads)", report),
+        "spilled bytes": re.findall(r"bytes stack frame, (\d+) bytes spill stores", report),
         "shared memory": re.findall(r"smem_scratch_bytes=(\d+)", sizes),
     }
     if missing := [name for name, found in figures.items() if not found]:

@@ -76,11 +76,12 @@ def attention(
         | `"cudnn"` | `q_len + kv_len` | the same on NVIDIA's library; see `available_implementations` |
         | `"pallas"` | `q_len + kv_len` | our kernels for Hopper; reverse mode only |
 
-        The kernels of "pallas" take bfloat16 and float16, depths up to 256, and everything but mask and dropout; with
-        a bias they have no gradient. They need an NVIDIA GPU of compute capability 9.0 (H100, H200) or
-        `jaxdl.kernels.interpret`. They are tested in the interpreter and compiled for an H100, but have not yet run on
-        one, so None does not pick them. On the device the tanh of a softcap is the approximate one, with 11 bits. Under
-        `jax.shard_map` over batch and heads they need no communication; a plain `jit` of sharded arrays gathers them.
+        The kernels of "pallas" take bfloat16 and float16, depths up to 256, and everything but dropout; with a bias, or
+        a mask, which becomes one, they have no gradient. They need an NVIDIA GPU of compute capability 9.0 (H100, H200)
+        or `jaxdl.kernels.interpret`. They are tested in the interpreter and compiled for an H100, but have not yet run
+        on one, so None does not pick them. On the device the tanh of a softcap is the approximate one, with 11 bits.
+        Under `jax.shard_map` over batch and heads they need no communication; a plain `jit` of sharded arrays gathers
+        them.
       return_residual: also returns the logarithm of the sum of the exponentials of each row's scores, which merges
         attention over parts of the keys. It has a gradient.
 

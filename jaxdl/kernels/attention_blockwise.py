@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.kernels.attention_case import Case, Extras, Form, block, scores
+from jaxdl.kernels.manual_axes import vary_alike
 
 BLOCK = 256  # queries, and keys, a block
 
@@ -22,7 +23,7 @@ def attend(case: Case) -> tuple[jax.Array, jax.Array]:
         shape = (form.batch, form.q_len, form.heads)
         return jnp.zeros((*shape, form.v_depth), form.dtype), jnp.full(shape, -jnp.inf, form.wide)
     floats = (case.query, case.key, case.value, case.extras.bias)
-    return _attend(*floats, case.extras._replace(bias=None), form)
+    return _attend(*vary_alike(*floats, case.extras._replace(bias=None)), form)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(5,))
@@ -49,6 +50,7 @@ def _attend(
         shape = q.shape[:-1]
         zeros = jnp.zeros(shape, form.wide)
         start: Any = zeros - jnp.inf, zeros, jnp.zeros((*shape, form.v_depth), form.wide)
+        start, _ = vary_alike(start, q)
         largest, total, output = jax.lax.fori_loop(*parts.columns_seen(row), over, start)
         empty = total == 0
         total = jnp.where(empty, 1, total)
@@ -97,12 +99,12 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
             return d_query, d_bias, d_key, d_value
 
         first, last = parts.rows_that_see(column)
-        start = (*carry, jnp.zeros(k.shape, form.wide), jnp.zeros(v.shape, form.wide))
+        start, _ = vary_alike((*carry, jnp.zeros(k.shape, form.wide), jnp.zeros(v.shape, form.wide)), k)
         d_query, d_bias, d_key, d_value = jax.lax.fori_loop(first, last, over, start)
         return (d_query, d_bias), (d_key, d_value)
 
     d_bias = None if bias is None else jnp.zeros(parts.extras.bias.shape, form.wide)
-    start = (jnp.zeros(parts.query.shape, form.wide), d_bias)
+    start, _ = vary_alike((jnp.zeros(parts.query.shape, form.wide), d_bias), parts.query)
     (d_query, d_bias), (d_key, d_value) = jax.lax.scan(of_columns, start, jnp.arange(parts.num_columns))
     if bias is not None:
         d_bias = d_bias[:, :, : bias.shape[2], : bias.shape[3]].astype(bias.dtype)

@@ -36,9 +36,10 @@ def decode(
 ) -> tuple[jax.Array, jax.Array]:
     """Attention of one query to the keys that lengths and window let it see.
 
-    The kernel reads caches that have their heads first, as those of `nn.MultiHeadAttention` do: what swaps their axes for
-    this function and what swaps them back cancel. Another order, or a length that is no multiple of 8, is copied first,
-    which takes longer than the attention. It lowers for any machine and runs on Hopper and in the interpreter.
+    The kernel reads caches that have their heads first, as those of `nn.MultiHeadAttention` do: XLA cancels what swaps
+    their axes for this function with what swaps them back. Another order, or a length that is no multiple of 8, is
+    copied first, which takes longer than the attention. It lowers for any machine and runs on Hopper and in the
+    interpreter.
 
     Args:
       query: bfloat16 or float16 `[batch, 1, heads, depth]`; the depth is 64, 128 or 256.

@@ -8,6 +8,7 @@ gradient of the keys and the other that of the values of the same keys, for five
 The file imports Mosaic GPU; `jaxdl.kernels` imports it when a kernel is asked for.
 """
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,6 +112,7 @@ class _Block:
         )
         self.block_q, self.block_kv = config.block_q_dkv, config.block_kv_dkv
         self.column = tile * columns
+        self.columns = columns
         self.queries = Ring(scratch.queries.shape[0], scratch.queries_filled, scratch.queries_emptied)
         self.has_segments, self.lengths = given.key_segments is not None, given.lengths(self.example)
         self.visit = tiles.query_blocks(
@@ -175,8 +177,11 @@ class _Block:
             segments = mosaic.load(scratch.segments_of_columns.at[index], plgpu.Layout.WGMMA.reduce(1))
 
         def of_head(head: Any, totals: Any) -> Any:
-            before = head * self.blocks_of_a_head - self.visit.first
-            for run in self.visit.runs:
+            visit = self.visit
+            if os.environ.get("RV"):
+                visit = tiles.query_blocks(self.form, afresh(self.column), self.columns, self.block_q, segments=self.has_segments, **self.given.lengths(afresh(self.example)))
+            before = head * (visit.last - visit.first) - visit.first
+            for run in visit.runs:
 
                 def each(block: Any, totals: Any, masked: bool = run.masked) -> Any:
                     mask = (first_column, segments) if masked else None
@@ -201,6 +206,7 @@ class _Block:
         """Adds what a block of queries gives; `masked` is None, or the first key and the segments of the keys."""
         scratch, shape = self.scratch, (self.block_kv, self.block_q)
         place, index = self.queries.await_filled(step), afresh(index)
+        if os.environ.get("FC") and masked is not None: masked = (afresh(masked[0]), masked[1])
         query, d_output = scratch.queries.at[place], scratch.d_outputs.at[place]
 
         def of_queries(ref: Any) -> jax.Array:

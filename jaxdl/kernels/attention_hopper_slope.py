@@ -27,6 +27,9 @@ from jaxdl.kernels import mosaic
 from jaxdl.kernels.attention_case import Form
 
 LOG2_E = math.log2(math.e)
+import os
+LATE = bool(os.environ.get('LATE'))
+AFTER = bool(os.environ.get('AFTER'))
 WARPGROUPS = 2  # that compute; a third copies
 REGISTERS = (240, 24)  # for each thread of a warpgroup that computes, and of the one that copies
 
@@ -76,10 +79,10 @@ def tile_gradients(
     factors = [x_factors] if d_weight_factors is None else [x_factors, d_weight_factors]
 
     def multiply(*sums: Any) -> tuple[jax.Array, jax.Array | None]:
-        for total, (a, b) in zip(sums, factors, strict=True):
+        for total, (a, b) in list(zip(sums, factors, strict=True))[:1 if LATE else 2]:
             plgpu.wgmma(total, a, b.transpose((1, 0)))
         residual = tile.residual()
-        weights, slope = _softmax(form, plgpu.wgmma_accumulator_load(sums[0], wait_n=len(sums) - 1), residual)
+        weights, slope = _softmax(form, plgpu.wgmma_accumulator_load(sums[0], wait_n=0 if LATE else len(sums) - 1), residual)
         if (seen := tile.seen()) is not None:
             weights = jnp.where(seen, weights, 0.0)
         rounded = weights.astype(form.dtype)
@@ -87,8 +90,12 @@ def tile_gradients(
             return rounded, None
         if slope is not None:
             weights = weights * slope
-        row_sums = tile.row_sums()
-        d_scores = weights * (plgpu.wgmma_accumulator_load(sums[1], wait_n=0) - row_sums)
+        if LATE:
+            plgpu.wgmma(sums[1], d_weight_factors[0], d_weight_factors[1].transpose((1, 0)))
+        if not AFTER: row_sums = tile.row_sums()
+        d_weights = plgpu.wgmma_accumulator_load(sums[1], wait_n=0)
+        if AFTER: row_sums = tile.row_sums()
+        d_scores = weights * (d_weights - row_sums)
         return rounded, d_scores.astype(form.dtype)
 
     shape = x_factors[0].shape[0], x_factors[1].shape[0]

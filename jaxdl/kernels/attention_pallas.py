@@ -16,13 +16,11 @@ DEPTHS = (64, 128, 256)  # that the kernels know; others are padded with zeros, 
 
 def refusal(case: Case, return_residual: bool) -> str | None:
     """Why the kernels cannot do a case; None where they can. First what holds everywhere, then what does here."""
-    form, extras = case.form, case.extras
+    form = case.form
     if form.dtype not in (jnp.bfloat16, jnp.float16):
         return f"the Pallas kernels take bfloat16 and float16, got {form.dtype}"
     if max(form.depth, form.v_depth) > DEPTHS[-1]:
         return f"the Pallas kernels take depths up to {DEPTHS[-1]}, got {form.depth} and {form.v_depth}"
-    if extras.mask is not None:
-        return "the Pallas kernels take no mask; lengths, segment ids, causality and windows need none"
     if form.dropout_rate:
         return "the Pallas kernels have no dropout"
     return mosaic.refusal()
@@ -41,9 +39,17 @@ def attend(case: Case) -> tuple[jax.Array, jax.Array]:
     depth, v_depth = (next(known for known in DEPTHS if known >= x) for x in (form.depth, form.v_depth))
     arrays = _widen(case.query, depth), _widen(case.key, depth), _widen(case.value, v_depth)
     padded = dataclasses.replace(form, depth=depth, v_depth=v_depth)
-    *arrays, bias, extras = vary_alike(*arrays, case.extras.bias, case.extras._replace(bias=None))
+    *arrays, bias, extras = vary_alike(*arrays, _bias(case), case.extras._replace(bias=None, mask=None))
     output, residual = _attend(*arrays, bias, extras, padded)
     return output[..., : form.v_depth], residual.transpose(0, 2, 1)
+
+
+def _bias(case: Case) -> jax.Array | None:
+    """Bias and mask in one: the kernels know a mask as a bias of -inf."""
+    bias, mask = case.extras.bias, case.extras.mask
+    if mask is None:
+        return bias
+    return jnp.where(mask, jnp.zeros((), case.form.dtype) if bias is None else bias, -jnp.inf)
 
 
 def _widen(x: jax.Array, depth: int) -> jax.Array:
@@ -75,8 +81,8 @@ def _config(of: Any, extras: Extras, form: Form) -> Any:
 def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form) -> Any:
     if bias is not None:
         raise ValueError(
-            "bias: implementation 'pallas' of attention has no gradients with a bias, not of other arguments either; "
-            "'blockwise' and 'reference' have them"
+            "bias, mask: implementation 'pallas' of attention has no gradients with one of these, not of other "
+            "arguments either; 'blockwise' and 'reference' have them"
         )
     output, residual = _compute(query, key, value, bias, extras, form)  # the names are seen only outside of `_attend`
     return (output, residual), (query, key, value, extras, output, residual)

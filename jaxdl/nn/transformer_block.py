@@ -11,9 +11,10 @@ from jaxdl.nn.feed_forward import FeedForward
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.multi_head_attention import KVCache, MultiHeadAttention
 
-# Which parameters are split over the mesh axis "model" in tensor parallel training, for `parallel.ShardingRules`: layers
-# that lead into heads or hidden units by their outputs, those that lead back by their inputs, so that each attention and
-# each position-wise network needs one sum over the devices (Shoeybi et al., 2019, "Megatron-LM", section 3).
+# Which parameters are split over the mesh axis "model" in tensor parallel training, for `parallel.ShardingRules`:
+# layers that lead into heads or hidden units by their outputs, those that lead back by their inputs, so that each
+# attention and each position-wise network needs one sum over the devices (Shoeybi et al., 2019, "Megatron-LM",
+# section 3).
 TENSOR_PARALLEL = {
     r"(query|key|value|hidden|gate)/kernel$": (None, "model"),
     r"(attention|feed_forward)/out/kernel$": ("model", None),

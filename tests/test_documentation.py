@@ -2,10 +2,14 @@
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import jaxdl
@@ -31,6 +35,19 @@ def test_the_code_in_the_readme():
     assert namespace["history"]["eval_accuracy"][0] > 0.3
     exec(devices, namespace)
     assert namespace["compiled"].steps_per_call == 1
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 11), reason="the Pallas kernels need jax 0.11")
+def test_the_readmes_kernel():
+    """In a process of its own, as a reader would have it: the simulator's threads outlive an error."""
+    (block,) = re.findall(r"```python\n([^`]*interpret[^`]*)```", README)
+    dense = 'kernels.attention(query, key, value, is_causal=True, implementation="reference")'
+    check = f"{block}\nprint('gap', float(abs(output - {dense}).astype(jnp.float32).max()))"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "the Pallas kernels need" in done.stdout
+    assert float(done.stdout.rsplit(maxsplit=1)[1]) < 0.05  # outputs of up to 4, rounded to 8 bits
 
 
 def test_the_readmes_two_commands_are_what_ci_runs():

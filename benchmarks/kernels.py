@@ -106,6 +106,7 @@ def run_tasks(worker: Worker, tasks: list[Task], deadline: float) -> Iterator[di
         line = worker.call(function, *args, limit=min(CASE_LIMIT, left))
         if line.get("failed") == DIED and left > 2 * LEAST_TIME:  # two libraries of CUDA in one process may not agree
             settings: Settings = args[-1]
+            left = max(deadline - time.monotonic(), 1.0)
             line = worker.call(function, *args[:-1], settings._replace(torch=False), limit=min(CASE_LIMIT, left))
             line["retried"] = "without PyTorch, after its process died"
         yield about | line | {"seconds": round(time.monotonic() - start, 1)}

@@ -77,7 +77,8 @@ class Config(experiment.RunConfig):
             raise ValueError(f"num_generated: expected at least 1, got {self.num_generated}")
         if (length := max(map(len, self.prompts)) + self.num_generated) > self.num_steps:
             raise ValueError(
-                f"num_generated: with the longest prompt {length} characters, more than num_steps {self.num_steps}"
+                f"num_generated: with the longest prompt {length} characters, more than num_steps {self.num_steps}; "
+                "lower it, or take shorter prompts"
             )
         if not self.temperature > 0:
             raise ValueError(f"temperature: expected a positive number, got {self.temperature}")

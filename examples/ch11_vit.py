@@ -71,10 +71,6 @@ def make_model(config: Config, num_classes: int) -> ViT:
     )
 
 
-# The model stacks the parameters of its blocks, so every array has one axis more than a block's.
-TENSOR_PARALLEL = {pattern: (None, *axes) for pattern, axes in nn.TENSOR_PARALLEL.items()}
-
-
 def kernels(params: Any) -> Any:
     """True for what decays: not for biases, the scales of norms, positions and the class token."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
@@ -163,7 +159,7 @@ def main(config: Config) -> dict[str, float]:
         scores={"accuracy": lambda logits, batch: nn.accuracy(logits, batch["label"])},
     )
     step = experiment.make_step(loss_fn, optimizer, config)
-    compiled = experiment.compile_step(step, config, tensor_parallel=TENSOR_PARALLEL)
+    compiled = experiment.compile_step(step, config, tensor_parallel=nn.STACKED_TENSOR_PARALLEL)
     state = experiment.init_state(lambda key: model.init(key, train_arrays["image"][:1]), optimizer, config)
     print(nn.parameter_table({"params": state.params}))
     folder = experiment.run_folder("ch11_vit")

@@ -1,6 +1,8 @@
 """The flags that every training script shares, how they become a compiled step, and a run that leaves a record."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -99,7 +101,8 @@ def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = N
     try:
         return tyro.cli(config_class, args=arguments)
     except ValueError as error:
-        raise SystemExit(f"error: {error}") from None
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def compute_dtype(config: RunConfig) -> Any:
@@ -149,7 +152,7 @@ def compile_step(
       step: from `make_step`.
       config: the flags.
       tensor_parallel: which parameters `tensor` splits over the mesh axis "model", as in `ShardingRules`:
-        `nn.TENSOR_PARALLEL` for transformers.
+        `nn.TENSOR_PARALLEL` for transformers, `nn.STACKED_TENSOR_PARALLEL` for those of `nn.RepeatedBlocks`.
       steps_per_call: as in `training.jit_step`.
 
     Raises:
@@ -218,8 +221,12 @@ def run(
     curve = config.plot or folder / "curve.png"
     for needed in (folder, curve.parent):  # before the training, not after it
         needed.mkdir(parents=True, exist_ok=True)
-    tensorboard = [TensorBoard(config.log_dir)] if config.log_dir else []
-    with Checkpointer(checkpoints) as checkpointer:
+    with ExitStack() as stack:
+        checkpointer = stack.enter_context(Checkpointer(checkpoints))
+        if config.log_dir:
+            writer = TensorBoard(config.log_dir)
+            stack.callback(writer.close)
+            callbacks = [*callbacks, writer]
         state, history = fit(
             compiled_step,
             state,
@@ -227,13 +234,11 @@ def run(
             epochs=config.epochs,
             eval_fn=eval_fn,
             eval_data=eval_data,
-            callbacks=[*callbacks, *tensorboard],
+            callbacks=callbacks,
             checkpointer=checkpointer,
             resume=config.resume,
             progress=progress,
         )
-    for writer in tensorboard:
-        writer.close()
     history.plot(curve, title=f"{name}: {config.data}")
     history.to_csv(folder / "history.csv")
     print(History(history.rows[-1:]).table())

@@ -112,7 +112,10 @@ def compile_for_h100(function: Callable[..., Any], *arguments: Any) -> list[Reso
     """
     one = NamedSharding(Mesh(np.asarray(h100_devices()), ("device",)), PartitionSpec())
     arguments = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None) or one), arguments
+        lambda x: jax.ShapeDtypeStruct(
+            x.shape, x.dtype, sharding=(isinstance(x, jax.ShapeDtypeStruct) and x.sharding) or one
+        ),
+        arguments,
     )
     with tempfile.TemporaryDirectory() as folder, _environment(folder):
         jax.jit(function).trace(*arguments).lower(lowering_platforms=("cuda",)).compile()

@@ -113,7 +113,7 @@ def make_case(
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
     if dropout_rate and dropout_key is None:
         raise ValueError(f"dropout_key: a dropout_rate of {dropout_rate} needs one")
-    left, right = _window(local_window_size)
+    left, right = _window(local_window_size, q_len + kv_len)
     form = Form(
         batch, q_len, kv_len, heads, kv_heads, depth, v_depth, query.dtype,
         scale=depth**-0.5 if scale is None else scale,
@@ -128,13 +128,14 @@ def make_case(
     return Case(query, key, value, extras, form)
 
 
-def _window(size: Any) -> tuple[int | None, int | None]:
+def _window(size: Any, everything: int) -> tuple[int | None, int | None]:
     if size is None:
         return None, None
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(side, int) and side >= 0 for side in sides):
         raise ValueError(f"local_window_size: expected a whole number of keys, or one for each side; got {size!r}")
-    return sides
+    left, right = (None if side >= everything else side for side in sides)
+    return left, right
 
 
 def visible(form: Form, extras: Extras, rows: tuple[Any, int], columns: tuple[Any, int]) -> jax.Array | None:

@@ -8,7 +8,6 @@ gradient of the keys and the other that of the values of the same keys, for five
 The file imports Mosaic GPU; `jaxdl.kernels` imports it when a kernel is asked for.
 """
 
-import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +35,7 @@ from jaxdl.kernels.attention_hopper_slope import (
 from jaxdl.kernels.configs import AttentionBackwardConfig
 
 WIDEST = 256  # depths of keys and values together whose sums of 64 rows fit in the registers of one warpgroup
+NARROW = 128  # those that leave it room for masks and both products of a tile at once
 
 
 def key_value_gradients(inputs: Inputs, form: Form, config: AttentionBackwardConfig) -> tuple[jax.Array, jax.Array]:
@@ -112,11 +112,14 @@ class _Block:
         )
         self.block_q, self.block_kv = config.block_q_dkv, config.block_kv_dkv
         self.column = tile * columns
-        self.columns = columns
         self.queries = Ring(scratch.queries.shape[0], scratch.queries_filled, scratch.queries_emptied)
         self.has_segments, self.lengths = given.key_segments is not None, given.lengths(self.example)
         self.visit = tiles.query_blocks(
             form, self.column, columns, self.block_q, segments=self.has_segments, **self.lengths
+        )
+        # Sums, both products and what masks take are more than the registers hold.
+        self.in_turn = form.depth + form.v_depth > NARROW and (
+            self.has_segments or form.softcap is not None or form.window[0] is not None
         )
         self.group = form.heads // form.kv_heads
         self.blocks_of_a_head = self.visit.last - self.visit.first
@@ -172,20 +175,13 @@ class _Block:
         key, value = scratch.keys.at[index], scratch.values.at[index]
         first_column = self.column + index * self.block_kv
         plgpu.barrier_wait(scratch.keys_filled.at[index])
-        segments = None
-        if self.has_segments:
-            segments = mosaic.load(scratch.segments_of_columns.at[index], plgpu.Layout.WGMMA.reduce(1))
 
         def of_head(head: Any, totals: Any) -> Any:
-            visit = self.visit
-            if os.environ.get("RV"):
-                visit = tiles.query_blocks(self.form, afresh(self.column), self.columns, self.block_q, segments=self.has_segments, **self.given.lengths(afresh(self.example)))
-            before = head * (visit.last - visit.first) - visit.first
-            for run in visit.runs:
+            before = head * self.blocks_of_a_head - self.visit.first
+            for run in self.visit.runs:
 
                 def each(block: Any, totals: Any, masked: bool = run.masked) -> Any:
-                    mask = (first_column, segments) if masked else None
-                    return self.visit_queries(block, before + block, totals, index, mask)
+                    return self.visit_queries(block, before + block, totals, index, first_column if masked else None)
 
                 totals = lax.fori_loop(run.start, run.stop, each, totals)
             return totals
@@ -202,23 +198,25 @@ class _Block:
             self.store(totals[1], value, d_value.at[columns], first_column)
         plgpu.wait_smem_to_gmem(0)
 
-    def visit_queries(self, block: Any, step: Any, totals: Any, index: Any, masked: Any) -> Any:
-        """Adds what a block of queries gives; `masked` is None, or the first key and the segments of the keys."""
+    def visit_queries(self, block: Any, step: Any, totals: Any, index: Any, first_column: Any) -> Any:
+        """Adds what a block of queries gives; `first_column` is None where all of its scores count."""
         scratch, shape = self.scratch, (self.block_kv, self.block_q)
         place, index = self.queries.await_filled(step), afresh(index)
-        if os.environ.get("FC") and masked is not None: masked = (afresh(masked[0]), masked[1])
         query, d_output = scratch.queries.at[place], scratch.d_outputs.at[place]
 
         def of_queries(ref: Any) -> jax.Array:
             return mosaic.load(ref.at[place], plgpu.Layout.WGMMA.reduce(0))
 
         def seen() -> jax.Array | None:
-            if masked is None:
+            if first_column is None:
                 return None
+            rows = columns = None
+            if self.has_segments:
+                rows = of_queries(scratch.segments_of_rows)
+                columns = mosaic.load(scratch.segments_of_columns.at[index], plgpu.Layout.WGMMA.reduce(1))
             return tiles.seen(
-                self.form, block * self.block_q, masked[0], shape, row_axis=1,
-                row_segments=of_queries(scratch.segments_of_rows) if self.has_segments else None,
-                column_segments=masked[1],
+                self.form, block * self.block_q, first_column, shape, row_axis=1,
+                row_segments=rows, column_segments=columns,
             )  # fmt: skip
 
         tile = Tile(
@@ -227,7 +225,9 @@ class _Block:
             seen=seen,
         )
         d_weight_factors = None if totals[0] is None else (scratch.values.at[index], d_output)
-        weights, d_scores = tile_gradients(self.form, tile, (scratch.keys.at[index], query), d_weight_factors)
+        weights, d_scores = tile_gradients(
+            self.form, tile, (scratch.keys.at[index], query), d_weight_factors, self.in_turn
+        )
         totals = accumulate(totals, ((d_scores, query), (weights, d_output)))
         plgpu.barrier_arrive(self.queries.emptied.at[place])
         return totals

@@ -27,10 +27,8 @@ from jaxdl.kernels import mosaic
 from jaxdl.kernels.attention_case import Form
 
 LOG2_E = math.log2(math.e)
-import os
-LATE = bool(os.environ.get('LATE'))
-AFTER = bool(os.environ.get('AFTER'))
 WARPGROUPS = 2  # that compute; a third copies
+HIDDEN = -1e18  # a capped score whose weight is 0 and whose square is finite
 REGISTERS = (240, 24)  # for each thread of a warpgroup that computes, and of the one that copies
 
 
@@ -66,7 +64,11 @@ class Tile(NamedTuple):
 
 
 def tile_gradients(
-    form: Form, tile: Tile, x_factors: tuple[Any, Any], d_weight_factors: tuple[Any, Any] | None
+    form: Form,
+    tile: Tile,
+    x_factors: tuple[Any, Any],
+    d_weight_factors: tuple[Any, Any] | None,
+    in_turn: bool = False,
 ) -> tuple[jax.Array, jax.Array | None]:
     """The weights of a tile and the gradients of its `scale * x`, ready to be multiplied again.
 
@@ -75,39 +77,63 @@ def tile_gradients(
       tile: what belongs to it.
       x_factors: references a, b in shared memory; x is `a @ b.T`.
       d_weight_factors: those of d_weights; None if no gradients are wanted.
+      in_turn: start the second product after the exponentials: slower, with half of the registers for products.
     """
-    factors = [x_factors] if d_weight_factors is None else [x_factors, d_weight_factors]
-
-    def multiply(*sums: Any) -> tuple[jax.Array, jax.Array | None]:
-        for total, (a, b) in list(zip(sums, factors, strict=True))[:1 if LATE else 2]:
-            plgpu.wgmma(total, a, b.transpose((1, 0)))
-        residual = tile.residual()
-        weights, slope = _softmax(form, plgpu.wgmma_accumulator_load(sums[0], wait_n=0 if LATE else len(sums) - 1), residual)
-        if (seen := tile.seen()) is not None:
-            weights = jnp.where(seen, weights, 0.0)
+    if in_turn or d_weight_factors is None:
+        weights, slope = _softmax(form, tile, _product(*x_factors))
         rounded = weights.astype(form.dtype)
         if d_weight_factors is None:
             return rounded, None
-        if slope is not None:
-            weights = weights * slope
-        if LATE:
-            plgpu.wgmma(sums[1], d_weight_factors[0], d_weight_factors[1].transpose((1, 0)))
-        if not AFTER: row_sums = tile.row_sums()
-        d_weights = plgpu.wgmma_accumulator_load(sums[1], wait_n=0)
-        if AFTER: row_sums = tile.row_sums()
-        d_scores = weights * (d_weights - row_sums)
+        weights = weights if slope is None else weights * slope
+        return rounded, (weights * _product(*d_weight_factors, start=-tile.row_sums())).astype(form.dtype)
+
+    def multiply(*sums: Any) -> tuple[jax.Array, jax.Array]:
+        for total, (a, b) in zip(sums, (x_factors, d_weight_factors), strict=True):
+            plgpu.wgmma(total, a, b.transpose((1, 0)))
+        residual = tile.residual()  # while the tensor cores work
+        x = plgpu.wgmma_accumulator_load(sums[0], wait_n=1)
+        weights, slope = _softmax(form, tile._replace(residual=lambda: residual), x)
+        rounded = weights.astype(form.dtype)
+        weights = weights if slope is None else weights * slope
+        row_sums = tile.row_sums()
+        d_scores = weights * (plgpu.wgmma_accumulator_load(sums[1], wait_n=0) - row_sums)
         return rounded, d_scores.astype(form.dtype)
 
     shape = x_factors[0].shape[0], x_factors[1].shape[0]
-    return pl.run_scoped(multiply, *[plgpu.WGMMAAccumulatorRef(shape, jnp.float32) for _ in factors])
+    return pl.run_scoped(multiply, *[plgpu.WGMMAAccumulatorRef(shape, jnp.float32)] * 2)
 
 
-def _softmax(form: Form, x: jax.Array, residual: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-    """The weights, and the derivative of the scores by `scale * x`; None if that is 1."""
+def _softmax(form: Form, tile: Tile, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+    """The weights, and the derivative of the scores by `scale * x`; None if that is 1.
+
+    What does not count is hidden before the residual is read: that takes the fewest registers.
+    """
     if form.softcap is None:
-        return jnp.exp2(x * float(form.scale * LOG2_E) - residual), None
-    squashed = jnp.tanh(x * float(form.scale / form.softcap))
-    return jnp.exp2(squashed * float(form.softcap * LOG2_E) - residual), 1 - squashed * squashed
+        scores = _hide(tile, x * float(form.scale * LOG2_E), -jnp.inf)
+        return jnp.exp2(scores - tile.residual()), None
+    capped = _hide(tile, jnp.tanh(x * float(form.scale / form.softcap)), HIDDEN)
+    return jnp.exp2(capped * float(form.softcap * LOG2_E) - tile.residual()), 1 - capped * capped
+
+
+def _hide(tile: Tile, scores: jax.Array, hidden: float) -> jax.Array:
+    seen = tile.seen()
+    return scores if seen is None else jnp.where(seen, scores, hidden)
+
+
+def _product(a: Any, b: Any, start: jax.Array | None = None) -> jax.Array:
+    """`start + a @ b.T` of references in shared memory."""
+
+    def multiply(total: Any) -> None:
+        plgpu.wgmma(total, a, b.transpose((1, 0)))
+
+    def multiplied(total: Any) -> jax.Array:
+        multiply(total)
+        return plgpu.wgmma_accumulator_load(total, wait_n=0)
+
+    if start is not None and not mosaic.interpreting():  # it has no wgmma that adds to a value
+        return pl.run_state(multiply)(plgpu.WGMMAAccumulatorRef.init(start))
+    product = pl.run_scoped(multiplied, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
+    return product if start is None else start + product
 
 
 def accumulate(sums: Any, factors: Any) -> Any:

@@ -11,6 +11,7 @@ from jaxdl.kernels import attention_decode, configs, mosaic
 from jaxdl.kernels.attention_case import Case, Extras, Form
 from jaxdl.kernels.manual_axes import vary_alike
 
+LARGEST_GRID = 65_535  # blocks along CUDA's y and z; under `vmap` the mapped axis counts as examples, unchecked
 DEPTHS = (64, 128, 256)  # that the kernels know; others are padded with zeros, which changes no score
 
 
@@ -23,6 +24,8 @@ def refusal(case: Case, return_residual: bool) -> str | None:
         return f"the Pallas kernels take depths up to {DEPTHS[-1]}, got {form.depth} and {form.v_depth}"
     if form.dropout_rate:
         return "the Pallas kernels have no dropout"
+    if max(form.batch, form.heads) > LARGEST_GRID:
+        return f"a grid takes {LARGEST_GRID} examples and heads, got {form.batch} and {form.heads}"
     return mosaic.refusal()
 
 
@@ -47,6 +50,8 @@ def attend(case: Case) -> tuple[jax.Array, jax.Array]:
 def _bias(case: Case) -> jax.Array | None:
     """Bias and mask in one: the kernels know a mask as a bias of -inf."""
     bias, mask = case.extras.bias, case.extras.mask
+    if bias is not None and bias.dtype.itemsize > 4:
+        bias = bias.astype(jnp.float32)
     if mask is None:
         return bias
     return jnp.where(mask, jnp.zeros((), case.form.dtype) if bias is None else bias, -jnp.inf)

@@ -59,7 +59,7 @@ from jaxdl.nn.rms_norm import RMSNorm
 from jaxdl.nn.scores import accuracy
 from jaxdl.nn.sigmoid import sigmoid
 from jaxdl.nn.softmax import cross_entropy_gradient, log_softmax, log_sum_exp, softmax, softmax_regression_gradient
-from jaxdl.nn.transformer_block import TENSOR_PARALLEL, TransformerBlock
+from jaxdl.nn.transformer_block import STACKED_TENSOR_PARALLEL, TENSOR_PARALLEL, TransformerBlock
 
 __all__ = [
     "GRU",
@@ -68,6 +68,7 @@ __all__ = [
     "RELU",
     "RNN",
     "SIGMOID",
+    "STACKED_TENSOR_PARALLEL",
     "TANH",
     "TENSOR_PARALLEL",
     "Activation",

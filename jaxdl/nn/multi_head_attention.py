@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.core import Tracer
 
 from jaxdl.kernels import attention, attention_weights
 from jaxdl.nn.dense import Dense
@@ -90,19 +91,20 @@ class MultiHeadAttention(nn.Module):
             its slots.
           cache: to decode with: keys and values are written into its next slots, and each token sees the slots up to
             its own, instead of `memory`. A `mask`, whose `kv_len` is the size of the cache, hides slots with padding.
-            Tokens for which there is no room get NaN.
+            No room for all the tokens of a call is an error where `cache.end` is known; in compiled code they all get
+            NaN.
           train: whether dropout is on.
 
         Returns:
           `[batch, q_len, features]`; with a `cache` also the new one. With the collection `intermediates` mutable the
           weights `[batch, heads, q_len, kv_len]` are sown there as `attention_weights`.
         """
-        features = query.shape[-1]
-        if self.head_size is None and features % self.num_heads:
-            raise ValueError(f"num_heads: expected a divisor of {features} features, got {self.num_heads}")
         if query.ndim != 3 or (memory is not None and (memory.ndim != 3 or memory.shape[0] != query.shape[0])):
             shapes = f"{list(query.shape)} and {None if memory is None else list(memory.shape)}"
             raise ValueError(f"query, memory: expected [batch, length, features] of one batch, got {shapes}")
+        features = query.shape[-1]
+        if self.head_size is None and features % self.num_heads:
+            raise ValueError(f"num_heads: expected a divisor of {features} features, got {self.num_heads}")
         if positions is not None and positions.shape != query.shape[:2]:
             raise ValueError(f"positions: expected {list(query.shape[:2])}, got {list(positions.shape)}")
         kv_heads, size = self.num_kv_heads or self.num_heads, self.head_size or features // self.num_heads
@@ -119,6 +121,8 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             if memory is not None:
                 raise ValueError("cache: expected no memory with it")
+            if mask is not None:
+                _check_mask(mask, (*query.shape[:1], self.num_heads, query.shape[1], cache.key.shape[2]))
             cache = _append(cache, k, v)
             k, v, is_causal = cache.key.swapaxes(1, 2), cache.value.swapaxes(1, 2), False
             if query.shape[1] == 1:  # it sees all so far, which a kernel for one query wants to know as a length
@@ -146,6 +150,13 @@ class MultiHeadAttention(nn.Module):
         return Dense(size, use_bias=self.use_bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name)
 
 
+def _check_mask(mask: jax.Array, shape: tuple[int, ...]) -> None:
+    """Before it meets the mask of the slots seen, which has four axes and would broadcast with fewer."""
+    fits = mask.ndim == 4 and all(n in (1, m) for n, m in zip(mask.shape, shape, strict=True))
+    if not fits or mask.dtype != bool:
+        raise ValueError(f"mask: expected boolean {list(shape)} or 1 for an axis, got {mask.dtype}{list(mask.shape)}")
+
+
 def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> KVCache:
     """The cache with keys and values `[batch, length, kv_heads, head_size]`."""
     batch, length, heads, head_size = key.shape
@@ -153,6 +164,9 @@ def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> KVCache:
     if cache.key.shape != (batch, heads, size, head_size) or length > size:
         expected = f"[{batch}, {heads}, at least {length}, {head_size}]"
         raise ValueError(f"cache: expected {expected} for these tokens, got {list(cache.key.shape)}")
+
+    if not isinstance(cache.end, Tracer) and int(cache.end) + length > size:
+        raise ValueError(f"cache: expected room for {length} tokens, got {size} slots with {int(cache.end)} taken")
 
     def write(old: jax.Array, x: jax.Array) -> jax.Array:
         """In place, being one slot for all; a slot of each would scatter."""

@@ -19,6 +19,8 @@ TENSOR_PARALLEL = {
     r"(query|key|value|hidden|gate)/kernel$": (None, "model"),
     r"(attention|feed_forward)/out/kernel$": ("model", None),
 }
+# The same where `RepeatedBlocks` stacks the parameters of its blocks: every array has one axis more, the first.
+STACKED_TENSOR_PARALLEL = {pattern: (None, *axes) for pattern, axes in TENSOR_PARALLEL.items()}
 
 
 class TransformerBlock(nn.Module):

@@ -174,6 +174,8 @@ FEATURES = {
     "window": {"local_window_size": (1000, 500)},
     "cap": {"is_causal": True, "softcap": 30.0},
     "segments, lengths": {"is_causal": True, "segments": True},
+    "window, cap": {"local_window_size": (1000, 500), "softcap": 30.0},
+    "all": {"local_window_size": (1000, 500), "softcap": 30.0, "segments": True},
 }
 
 
@@ -185,8 +187,7 @@ def test_compiles_for_an_h100_without_spills(depth, features):
         pytest.skip(reason)
     options = dict(FEATURES[features])
     query = jax.ShapeDtypeStruct((2, 8192, 2048 // depth, depth), jnp.bfloat16)
-    shared = 1 if "softcap" in options else 2  # with both, a depth of 128 spills one register
-    key = jax.ShapeDtypeStruct((2, 8192, 2048 // depth // shared, depth), jnp.bfloat16)
+    key = jax.ShapeDtypeStruct((2, 8192, 2048 // depth // 2, depth), jnp.bfloat16)
     if options.pop("segments", False):
         lengths, ids = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in ((2,), (2, 8192)))
         options.update(query_seq_lengths=lengths, key_value_seq_lengths=lengths)

@@ -114,13 +114,17 @@ def test_agrees_with_the_reference(name):
 @needs_pallas
 def test_blocks_that_nobody_sees_are_not_touched():
     """A block that is visited and masked still multiplies its weights of zero by NaN."""
-    q, k, v = inputs(q_len=128, kv_len=640)
+    q, k, v = inputs(q_len=128, kv_len=896)
+    options = {"local_window_size": (300, 0), "key_value_seq_lengths": np.array([760], np.int32)}
     for x in (k, v):
-        x[:, :256] = np.nan  # the window of the first query begins at 512 - 100, in the block of 384
-        x[:, 576 + 64 :] = np.nan
-    output = run_interpreted(kernels, q, k, v, local_window_size=(100, 0))
+        x[:, :384] = np.nan  # the window of the first query begins at 768 - 300, in the block of 384
+        x[:, 768:] = np.nan  # the length ends in the block before
+    output = run_interpreted(kernels, q, k, v, **options)
     assert np.isfinite(output.astype(np.float32)).all()
-    expected, _ = reference(q, k[:, 384:], v[:, 384:], {"local_window_size": (100, 0)})
+    for x in (k, v):
+        x[:, 760:] = 0
+    options["key_value_seq_lengths"] -= 384
+    expected, _ = reference(q, k[:, 384:], v[:, 384:], options)
     np.testing.assert_allclose(output.astype(np.float64), expected, atol=2 * 2**-9 * 5)
 
 

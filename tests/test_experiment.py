@@ -35,7 +35,10 @@ def test_flags_become_a_config(capsys):
 def test_wrong_flags_end_with_a_message_and_without_a_traceback(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         experiment.parse_flags(experiment.RunConfig, arguments)
-    assert stop.value.code not in (0, None)
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert arguments[0].removeprefix("--") in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(

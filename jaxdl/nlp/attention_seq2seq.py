@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.seq2seq import Seq2Seq
+from jaxdl.nlp.seq2seq import Seq2Seq, check_rows
 from jaxdl.nlp.token_ids import check_tokens, embed
 from jaxdl.nn.additive_attention import AdditiveAttention
 
@@ -64,6 +64,7 @@ class AttentionSeq2Seq(Seq2Seq):
     def decode(self, state: AttentionState, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, AttentionState]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
         check_tokens("target_inputs", tokens, self.target_vocab_size)
+        check_rows(tokens, state.memory.shape[0])
         embedded = embed(self.target_embedding, tokens)
         after, outputs = self.decoder(state.recurrent, state.memory, state.memory_length, embedded, train)
         return self.output(outputs), state._replace(recurrent=after)

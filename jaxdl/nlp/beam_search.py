@@ -72,8 +72,9 @@ def beam_search(
 
     def promising(search: _Search) -> jax.Array:
         # log P only falls and the divisor is largest at the limit: no continuation of a prefix scores above `best`.
+        # Of NaN every comparison is false: such a row goes on to its limit, where its score is NaN, not none.
         best = normalize(search.live.max(axis=1), limits, alpha)
-        return (search.t < max_length) & jnp.any(best > search.finished.scores.min(axis=1))
+        return (search.t < max_length) & jnp.any(~(best <= search.finished.scores.min(axis=1)))
 
     def step(search: _Search) -> _Search:
         t = search.t

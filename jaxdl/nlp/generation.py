@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax.core import Tracer
 
 from jaxdl.nlp.decoding import Decoded
 from jaxdl.nlp.greedy_search import greedy_search
-from jaxdl.nlp.token_ids import check_tokens
+from jaxdl.nlp.token_ids import check_lengths, check_tokens, widen
 
 Search = Callable[..., Decoded]
 
@@ -30,7 +29,7 @@ Search = Callable[..., Decoded]
 def generate(
     model: Any,
     variables: Any,
-    prompt: jax.Array,
+    prompt: Any,
     lengths: Any = None,
     search: Search = greedy_search,
     *,
@@ -42,13 +41,14 @@ def generate(
     Args:
       model: an `RNNLanguageModel` or a `GPT`; or what has `vocab_size`, perhaps `max_length`, and
 
-            empty_state(batch_size, length) -> state                       that will read `length` tokens at most
+            empty_state(batch_size, length, dtype) -> state                that will read `length` tokens at most; for
+                                                                           variables of this dtype
             __call__(tokens [batch, time], state, lengths [batch] or None) -> (logits [batch, time, vocab_size], state)
 
       variables: of the model.
-      prompt: integers `[batch, time]` of at least 1 step, padded at the end.
+      prompt: integers `[batch, time]`, also as lists, of at least 1 step, padded at the end.
       lengths: integers `[batch]` in [1, time], tokens of each prompt before its padding, which may be anything; None:
-        all. Each row gets what it would get alone.
+        all. The logits of a row are what they are alone; what `sample` draws depends on its place in the batch too.
       search: `greedy_search`, `sample` or `beam_search`.
       max_new_tokens: the `max_length` of the search.
       options: of the search, such as `eos_id`.
@@ -62,6 +62,7 @@ def generate(
         outside the vocabulary or a length out of its range (in compiled code the scores of such a row are NaN); or as
         the search.
     """
+    prompt = prompt if isinstance(prompt, jax.Array) else np.asarray(prompt)
     if prompt.ndim != 2 or prompt.shape[1] < 1:
         raise ValueError(f"prompt: expected integers [batch, time] of at least 1 step, got {list(prompt.shape)}")
     batch, time = prompt.shape
@@ -75,11 +76,13 @@ def generate(
         )
     if lengths is None:
         check_tokens("prompt", prompt, model.vocab_size)
+        prompt = widen(prompt)
         before, last = None, prompt[:, -1]
     else:
-        lengths = _check_lengths(lengths, batch, time)
+        lengths = check_lengths("lengths", lengths, batch, time, least=1)
         prompt = jnp.where(jnp.arange(time)[None] < lengths[:, None], prompt, 0)
         check_tokens("prompt", prompt, model.vocab_size)
+        prompt = widen(prompt)
         before, last = lengths - 1, jnp.take_along_axis(prompt, lengths[:, None] - 1, axis=1)[:, 0]
         last = jnp.where((lengths >= 1) & (lengths <= time), last, -1)  # -1 becomes NaN
 
@@ -87,7 +90,8 @@ def generate(
         logits, state = model.apply(variables, tokens[:, None], state)
         return logits[:, 0], state
 
-    _, state = model.apply(variables, prompt[:, :-1], model.empty_state(batch, reads), before)
+    dtype = jnp.result_type(*jax.tree.leaves(variables) or [jnp.float32])
+    _, state = model.apply(variables, prompt[:, :-1], model.empty_state(batch, reads, dtype), before)
     return search(step_fn, state, last, max_length=max_new_tokens, **options)
 
 
@@ -126,14 +130,3 @@ def translate(
         return model.apply(variables, state, tokens, method="decode_step")
 
     return search(step_fn, state, start_tokens, **options)
-
-
-def _check_lengths(lengths: Any, batch: int, time: int) -> jax.Array:
-    lengths = lengths if isinstance(lengths, jax.Array) else np.asarray(lengths)
-    if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise ValueError(f"lengths: expected integers [{batch}], got {lengths.dtype}{list(lengths.shape)}")
-    if not isinstance(lengths, Tracer):
-        values = np.asarray(lengths)
-        if outside := values[(values < 1) | (values > time)].tolist():
-            raise ValueError(f"lengths: expected numbers in [1, {time}], the padded size; got {outside[0]}")
-    return jnp.asarray(lengths)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.token_ids import check_tokens, embed
+from jaxdl.nlp.token_ids import check_tokens, embed, widen
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.multi_head_attention import KVCache
@@ -47,8 +47,9 @@ class GPT(nn.Module):
 
     Raises:
       ValueError: at construction, if a size is below 1; when called, if the tokens are not integers `[batch, time]`, or
-        more than `max_length` or than the caches hold, or, where the ids are known, one is outside the vocabulary. (In
-        compiled code such an id gives NaN.)
+        more than `max_length`, or the state is of another batch or model, or, where the numbers are known, an id is
+        outside the vocabulary or the caches have no room. (In compiled code such an id gives NaN, and a call for which
+        there is no room gives NaN for all its tokens.)
     """
 
     vocab_size: int
@@ -63,9 +64,10 @@ class GPT(nn.Module):
     implementation: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "max_length", "features", "num_heads", "num_blocks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        sizes = ("vocab_size", "max_length", "features", "num_heads", "num_blocks", "hidden_size", "num_kv_heads")
+        for name in sizes:
+            if (size := getattr(self, name)) is not None and size < 1:
+                raise ValueError(f"{name}: expected at least 1, got {size}")
         if self.features % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
         super().__post_init__()
@@ -94,6 +96,10 @@ class GPT(nn.Module):
         check_tokens("tokens", tokens, self.vocab_size)
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
+        if state is not None:
+            got, expected = (*state.position.shape, len(state.caches)), (tokens.shape[0], self.num_blocks)
+            if got != expected:
+                raise ValueError(f"state: expected one of [rows, blocks] {list(expected)}, got {list(got)}")
         if lengths is not None:
             _check_lengths(lengths, tokens, state)
         positions = None if state is None else state.position[:, None] + jnp.arange(tokens.shape[1])[None]
@@ -107,7 +113,7 @@ class GPT(nn.Module):
         for i in range(self.num_blocks):
             block = TransformerBlock(
                 self.num_heads,
-                self.hidden_size or 4 * self.features,
+                4 * self.features if self.hidden_size is None else self.hidden_size,
                 dropout_rate=self.dropout_rate,
                 num_kv_heads=self.num_kv_heads,
                 activation=partial(jax.nn.gelu, approximate=True),
@@ -124,8 +130,10 @@ class GPT(nn.Module):
         logits = embedding.attend(x.reshape(-1, self.features)).reshape(*tokens.shape, self.vocab_size)  # see `Dense`
         return logits, None if after is None else after._replace(caches=tuple(caches))
 
-    def empty_state(self, batch_size: int, length: int | None = None) -> GPTState:
+    def empty_state(self, batch_size: int, length: int | None = None, dtype: Any = None) -> GPTState:
         """The state before the first token; its caches hold `length` tokens with padding, by default `max_length`.
+
+        They are of the compute type; where the model has none, of `dtype`, that of its parameters, by default float32.
 
         Raises:
           ValueError: if there are no positions for so many.
@@ -133,8 +141,9 @@ class GPT(nn.Module):
         length = self.max_length if length is None else length
         if not 1 <= length <= self.max_length:
             raise ValueError(f"length: expected 1 to max_length {self.max_length}, got {length}")
-        kv_heads = self.num_kv_heads or self.num_heads
-        cache = KVCache.empty(batch_size, length, kv_heads, self.features // self.num_heads, self.dtype or jnp.float32)
+        kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        dtype = self.dtype or dtype or jnp.float32
+        cache = KVCache.empty(batch_size, length, kv_heads, self.features // self.num_heads, dtype)
         return GPTState(jnp.zeros(batch_size, jnp.int32), None, (cache,) * self.num_blocks)
 
 
@@ -149,7 +158,7 @@ def _advance(state: GPTState, time: int, lengths: jax.Array | None) -> GPTState:
     """The state after `time` tokens, but for its caches."""
     if lengths is None:
         return state._replace(position=state.position + time)
-    lengths = jnp.clip(lengths, 0, time).astype(jnp.int32)
+    lengths = jnp.clip(widen(lengths), 0, time).astype(jnp.int32)
     token = jnp.arange(state.capacity)[None] - state.caches[0].end  # of these, in each slot [1, size]
     padding = (token >= lengths[:, None]) & (token < time)
     real = ~padding if state.real is None else state.real & ~padding

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.token_ids import check_tokens
+from jaxdl.nlp.token_ids import check_tokens, widen
 from jaxdl.nn.dense import Dense
 
 
@@ -72,6 +72,7 @@ class RNNLanguageModel(nn.Module):
           there, as PyTorch.)
         """
         check_tokens("tokens", tokens, self.vocab_size)
+        tokens = widen(tokens)
         valid = (tokens >= 0) & (tokens < self.vocab_size)
         if self.embed_size is None:
             x = jax.nn.one_hot(tokens, self.vocab_size, dtype=self.dtype or jnp.float32)
@@ -91,8 +92,8 @@ class RNNLanguageModel(nn.Module):
             self.put_variable("carry", "state", state)
         return Dense(self.vocab_size, dtype=self.dtype)(outputs), state
 
-    def empty_state(self, batch_size: int, length: int | None = None) -> None:
-        """The state before the first token: None, which is zeros, for a batch of any size and texts of any length."""
+    def empty_state(self, batch_size: int, length: int | None = None, dtype: Any = None) -> None:
+        """The state before the first token: None, which is zeros of any size and type, for texts of any length."""
 
     def _carried_state(self, batch_size: int, is_first: jax.Array | None) -> Any:
         """Where the batch before ended, as a constant."""

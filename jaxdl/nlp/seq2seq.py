@@ -137,9 +137,7 @@ class Seq2Seq(nn.Module):
     def decode(self, state: Any, tokens: jax.Array, train: bool = False) -> tuple[jax.Array, Any]:
         """Logits `[batch, time, target_vocab_size]` of the tokens after `tokens` `[batch, time]`, and the new state."""
         check_tokens("target_inputs", tokens, self.target_vocab_size)
-        if tokens.shape[0] != state.context.shape[0]:
-            rows = state.context.shape[0]
-            raise ValueError(f"target_inputs: expected {rows} rows, as of the source, got {tokens.shape[0]}")
+        check_rows(tokens, state.context.shape[0])
         x = embed(self.target_embedding, tokens)
         context = jnp.broadcast_to(state.context[:, None], (*tokens.shape, state.context.shape[1])).astype(x.dtype)
         x = jnp.concatenate([x, context], axis=-1)  # [batch, time, embed + hidden]
@@ -152,3 +150,13 @@ class Seq2Seq(nn.Module):
         """`decode` of one token `[batch]`: logits `[batch, target_vocab_size]` and the new state."""
         logits, state = self.decode(state, tokens[:, None])
         return logits[:, 0], state
+
+
+def check_rows(tokens: jax.Array, rows: int) -> None:
+    """Checks that there is a target for each source.
+
+    Raises:
+      ValueError: if not.
+    """
+    if tokens.shape[0] != rows:
+        raise ValueError(f"target_inputs: expected {rows} rows, as of the source, got {tokens.shape[0]}")

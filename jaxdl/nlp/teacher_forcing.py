@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxdl.nlp.bleu import NgramCounts
 from jaxdl.nlp.generation import translate
+from jaxdl.nlp.token_ids import widen
 from jaxdl.nn.losses import cross_entropy
 from jaxdl.training.metrics import Mean
 from jaxdl.training.step import Batch, EvalFn, LossFn
@@ -41,7 +42,7 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
 
     def scores(logits: jax.Array, batch: Batch) -> tuple[Mean, Mean]:
         """Loss and accuracy of the tokens."""
-        labels, weights = batch["target"][:, 1:], _weights(batch)
+        labels, weights = widen(batch["target"])[:, 1:], _weights(batch)
         labels = jnp.where(weights != 0, labels, 0)  # padding may be any id
         right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
         return Mean.of(cross_entropy(logits, labels), weights), Mean.of(right, weights)
@@ -69,7 +70,7 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
 
         limit = batch["target"].shape[1] - 1
         found = translate(model, variables, *source, batch["target"][:, 0], max_length=limit, eos_id=eos_id)
-        labels, lengths = batch["target"][:, 1:], batch["target_length"]
+        labels, lengths = widen(batch["target"])[:, 1:], batch["target_length"]
         if unk_id is not None:
             labels = jnp.where(labels == unk_id, UNMATCHED, labels)
         real = jnp.arange(labels.shape[1])[None] < lengths[:, None]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.token_ids import check_tokens, embed
+from jaxdl.nlp.token_ids import check_lengths, check_tokens, embed
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
@@ -145,6 +145,8 @@ class TransformerDecoder(_Stack):
         Returns:
           `[batch, time, vocab_size]` and the caches.
         """
+        if caches is not None and len(caches) != self.num_blocks:
+            raise ValueError(f"caches: expected one for each of {self.num_blocks} blocks, got {len(caches)}")
         positions = None if caches is None else caches[0].end + jnp.arange(tokens.shape[1])[None]
         x = self._embedded()("target_inputs", tokens, positions, train)
         options: dict[str, Any] = {"memory_lengths": memory_lengths, "train": train}
@@ -186,7 +188,8 @@ class Transformer(nn.Module):
 
     Raises:
       ValueError: at construction, if a size is below 1 or `num_heads` does not divide `features`; when called, as
-        encoder and decoder.
+        encoder and decoder, or if the source lengths are not integers `[batch]`, or, where the numbers are known, one
+        is not in [0, source_time].
     """
 
     source_vocab_size: int
@@ -203,7 +206,7 @@ class Transformer(nn.Module):
 
     def __post_init__(self) -> None:
         sizes = ("source_vocab_size", "target_vocab_size", "max_length", "features", "num_heads", "num_blocks")
-        for name in sizes:
+        for name in (*sizes, "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.features % self.num_heads:
@@ -227,16 +230,22 @@ class Transformer(nn.Module):
           target_inputs: integers `[batch, target_time]`: `<bos>` and the target's tokens but the last.
           train: dropout; needs `rngs={"dropout": key}`.
         """
-        memory = self.encoder(source, source_length, train)
+        memory, source_length = self._read(source, source_length, train)
         return self.decoder(target_inputs, memory, source_length, train=train)[0]
 
     def encode(self, source: jax.Array, source_length: jax.Array, train: bool = False) -> TransformerState:
         """Reads the source `[batch, source_time]`; what stands behind `source_length` `[batch]` changes nothing."""
-        memory = self.encoder(source, source_length, train)
+        memory, source_length = self._read(source, source_length, train)
         cache = KVCache.empty(
             source.shape[0], self.max_length, self.num_heads, self.features // self.num_heads, memory.dtype
         )
         return TransformerState(memory, source_length, (cache,) * self.num_blocks)
+
+    def _read(self, source: jax.Array, source_length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """The encoder's output, and the lengths as an array."""
+        check_tokens("source", source, self.source_vocab_size)
+        source_length = check_lengths("source_length", source_length, *source.shape)
+        return self.encoder(source, source_length, train), source_length
 
     def decode(
         self, state: TransformerState, tokens: jax.Array, train: bool = False

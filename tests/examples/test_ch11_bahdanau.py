@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdl import nlp
+from jaxdl import nlp, nn
 
 REAL = Path(os.environ.get("JAXDL_TEST_DATA") or Path(__file__).parents[2] / "../shared/data")
 FEW = {"train_split": "train[:128]", "eval_split": "train[128:140]+test[:10]", "batch_size": 64}
@@ -31,15 +31,16 @@ def run(tmp_path, monkeypatch):
     return lambda **fields: (ch11_bahdanau.main(ch11_bahdanau.Config(**fields)), drawn)
 
 
-def test_it_goes_on_under_another_strategy_and_draws_attention(tmp_path, run, capsys):
+def test_it_heeds_flags_and_draws_attention(tmp_path, run, capsys):
+    """Going on from a checkpoint, under another strategy too, is ch10_translation's."""
     fields = FEW | SMALL | {"checkpoint_dir": tmp_path / "ck", "cell": "lstm", "precision": "bfloat16"}
-    run(epochs=1, strategy="fsdp", **fields)
-    row, drawn = run(epochs=2, resume=True, strategy="pmap", accumulate=2, **fields)
-    assert row["step"] == 4
+    row, drawn = run(epochs=1, strategy="fsdp", accumulate=2, **fields)
+    assert row["step"] == 2
+    assert (tmp_path / "ck" / "2").is_dir()
     assert np.isfinite(row["eval_loss"])
     printed = capsys.readouterr().out
     assert "Translations (beam of 4)" in printed
-    assert len([*tmp_path.glob("runs/ch11_bahdanau_*/attention.png")]) == 2
+    assert len([*tmp_path.glob("runs/ch11_bahdanau_*/attention.png")]) == 1
     weights, keys, queries = drawn[-1]
     assert weights.shape[:2] == (1, 4)
     assert any("thousand" in words for words in keys)
@@ -50,6 +51,20 @@ def test_it_goes_on_under_another_strategy_and_draws_attention(tmp_path, run, ca
         assert not matrix[:, len(english) :].any()
 
 
+def test_the_network_of_a_recipe():
+    """The book's has two layers and dropout (11.4)."""
+    for recipe, cell, recurrence, layers, rate in (
+        ("modern", "gru", nn.GRU, 1, 0.0),
+        ("book", "lstm", nn.LSTM, 2, 0.2),
+    ):
+        config = ch11_bahdanau.Config(recipe=recipe, cell=cell, precision="float16", embed_size=8, hidden_size=16)
+        model = ch11_bahdanau.make_model(config, (range(5), range(6)))
+        assert (model.source_vocab_size, model.target_vocab_size) == (5, 6)
+        assert (model.embed_size, model.hidden_size, model.num_layers, model.dropout_rate) == (8, 16, layers, rate)
+        assert (model.recurrence, model.dtype) == (recurrence, np.float16)
+
+
+@pytest.mark.slow
 def test_the_books_recipe(monkeypatch, run, capsys):
     """On its data where they are at hand: set JAXDL_TEST_DATA to a folder that has fra-eng/fra-eng.zip."""
     monkeypatch.setenv("JAXDL_DATA", str(REAL))
@@ -68,7 +83,12 @@ def test_each_row_is_where_the_decoder_looks_before_that_token():
     ids = np.random.default_rng(0).integers(4, 12, (3, 6))
     arrays = {"source": ids[:, :5], "source_length": np.array([5, 3, 4]), "target": np.full((3, 6), 2)}
     model = nlp.AttentionSeq2Seq(12, 12, 4, 8, 1)
-    variables = model.init(jax.random.key(0), ids[:, :5], arrays["source_length"], ids)
+    variables = jax.jit(model.init)(jax.random.key(0), ids[:, :5], arrays["source_length"], ids)
+
+    @jax.jit
+    def decode(state, tokens):
+        return model.apply(variables, state, tokens[:, None], method="decode", mutable=["intermediates"])
+
     found = ch10_translation.translate(model, variables["params"], arrays, beam_size=2)
     sown = ch11_bahdanau.attention(model, variables["params"], arrays, found.tokens)
     weights = sown["decoder"]["attention_weights"][0]
@@ -77,7 +97,7 @@ def test_each_row_is_where_the_decoder_looks_before_that_token():
     state = model.apply(variables, arrays["source"], arrays["source_length"], method="encode")
     tokens = np.full(3, 2)
     for t in range(5):
-        (_, state), sown = model.apply(variables, state, tokens[:, None], method="decode", mutable=["intermediates"])
+        (_, state), sown = decode(state, tokens)
         row = sown["intermediates"]["decoder"]["attention_weights"][0][:, 0]
         np.testing.assert_allclose(weights[:, t], row, atol=1e-5)
         tokens = found.tokens[:, t]

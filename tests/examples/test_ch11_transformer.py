@@ -53,6 +53,18 @@ def test_it_goes_on_under_another_strategy_and_draws_attention(tmp_path, run, ca
     assert drawn["encoder_attention"][2][-1] == drawn["decoder_cross_attention"][2][-1] == "<eos>"
 
 
+def test_the_network_of_a_recipe():
+    """The book's has norms after each layer, and dropout (11.7)."""
+    arrays = [{"target": np.zeros((1, length), int)} for length in (6, 8)]
+    task = ch10_translation.Task((range(5), range(6)), *arrays, ([], []), {})
+    for recipe, pre_norm, rate in (("modern", True, 0.0), ("book", False, 0.2)):
+        model = ch11_transformer.make_model(ch11_transformer.Config(**SMALL, recipe=recipe, precision="float16"), task)
+        assert (model.pre_norm, model.dropout_rate, model.max_length) == (pre_norm, rate, 7)
+        assert {name: getattr(model, name) for name in SMALL} == SMALL
+        assert (model.source_vocab_size, model.target_vocab_size, model.dtype) == (5, 6, np.float16)
+
+
+@pytest.mark.slow
 def test_the_books_recipe(monkeypatch, run, capsys):
     """On its data where they are at hand: set JAXDL_TEST_DATA to a folder that has fra-eng/fra-eng.zip."""
     monkeypatch.setenv("JAXDL_DATA", str(REAL))
@@ -73,13 +85,13 @@ def test_every_strategy_takes_the_same_steps(x64):
     batch = {"source": rng.integers(4, 12, (16, 5)), "target": rng.integers(4, 12, (16, 6)), **lengths}
     vocab, optimizer = sentence_vocab([list("abcdefgh")]), optax.sgd(0.1)  # 12 tokens
     task = ch10_translation.Task((vocab, vocab), batch, batch, ([], []), batch)
+    inputs = batch["source"], batch["source_length"], batch["target"][:, :-1]
+    model = ch11_transformer.make_model(ch11_transformer.Config(**SMALL), task).clone(dtype=jnp.float64)
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), jax.jit(model.init)(jax.random.key(0), *inputs))
     for strategy, accumulate in (("single", 1), ("pmap", 2), ("shard", 1), ("fsdp", 2), ("tensor", 1)):
         config = ch11_transformer.Config(**SMALL, strategy=strategy, accumulate=accumulate)
-        model = ch11_transformer.make_model(config, task).clone(dtype=jnp.float64)
         step = experiment.make_step(nlp.teacher_forcing(model)[0], optimizer, config)
         compiled = experiment.compile_step(step, config, tensor_parallel=nn.TENSOR_PARALLEL)
-        inputs = batch["source"], batch["source_length"], batch["target"][:, :-1]
-        variables = jax.tree.map(lambda x: x.astype(jnp.float64), model.init(jax.random.key(0), *inputs))
         state = compiled.place_state(experiment.init_state(lambda key, given=variables: given, optimizer, config))
         split = any(any(leaf.sharding.spec) for leaf in jax.tree.leaves(state.params) if strategy != "single")
         assert split == (strategy in ("fsdp", "tensor"))

@@ -92,3 +92,5 @@ def test_errors():
         AttentionSeq2Seq(5, 5, hidden_size=0)
     with pytest.raises(ValueError, match="source: expected integers"):
         AttentionSeq2Seq(5, 5).init(jax.random.key(0), jnp.ones((1, 2)), jnp.ones(1, int), jnp.ones((1, 2), int))
+    with pytest.raises(ValueError, match="target_inputs: expected 1 rows, as of the source, got 2"):
+        AttentionSeq2Seq(5, 5).init(jax.random.key(0), jnp.ones((1, 2), int), jnp.ones(1, int), jnp.ones((2, 2), int))

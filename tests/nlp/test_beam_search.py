@@ -116,6 +116,18 @@ def test_it_stops_when_nothing_better_can_come():
     assert valid(decoded, 0, 0) == (2,)
 
 
+def test_the_score_of_a_row_of_nan_is_nan_alone_and_beside_others():
+    def step(state, tokens):
+        return jnp.where(state[:, None], jnp.nan, jnp.array([[0.0, 1.0, 2.0]])), state
+
+    options = {"beam_size": 2, "max_length": 3, "eos_id": None}
+    for bad in ([True], [True, False]):
+        found = beam_search(step, jnp.array(bad), jnp.zeros(len(bad), jnp.int32), **options)
+        assert np.isnan(found.scores[0]).all()
+        assert (found.lengths == 3).all()
+    assert np.isfinite(found.scores[1]).all()
+
+
 def test_no_beam_is_an_error():
     with pytest.raises(ValueError, match="beam_size: expected at least 1, got 0"):
         beam_search(book_step, book_state(), START, beam_size=0, max_length=4, eos_id=EOS)

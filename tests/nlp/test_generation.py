@@ -187,6 +187,26 @@ def test_half_precision_and_an_empty_batch():
         assert jax.eval_shape(run, variables, *source, PROMPT[:, 0]).tokens.shape == (3, NEW)
 
 
+def test_the_caches_are_of_the_type_of_the_parameters(x64):
+    decoder = Decoder("gpt of grouped queries")
+    decoder.variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), decoder.variables)
+    found, expected = jax.jit(lambda: (decoder.decode(read), decoder.decode_without_state(read)))()
+    assert found.dtype == jnp.float64
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), decoder.variables)
+    run = partial(generate, decoder.model, max_new_tokens=NEW, eos_id=EOS)
+    assert jax.eval_shape(run, half, PROMPT).tokens.shape == (3, NEW)
+
+
+def test_prompts_may_be_lists_or_have_few_bits():
+    model = RNNLanguageModel(VOCAB, nn.RNN(6))
+    run = partial(generate, model, drawn(model, PROMPT), max_new_tokens=2, eos_id=None)
+    prompts = PROMPT, PROMPT.tolist(), PROMPT.astype(jnp.uint8)
+    expected, *found = jax.jit(lambda: [run(prompt, LENGTHS).tokens for prompt in prompts])()
+    for tokens in found:
+        np.testing.assert_array_equal(tokens, expected)
+
+
 def test_it_goes_on_with_what_it_learned():
     """A model that counts: 0 1 2 3 4 0 1 2 ..."""
     model = RNNLanguageModel(5, nn.LSTM(8))
@@ -227,6 +247,7 @@ class TestErrors:
         [
             ((ids(3),), r"prompt: expected integers \[batch, time\] of at least 1 step, got \[3\]"),
             ((ids(3, 0),), r"prompt: .* of at least 1 step, got \[3, 0\]"),
+            (([[]],), r"prompt: .* of at least 1 step, got \[1, 0\]"),
             ((PROMPT * 1.0,), r"prompt: expected integers \[batch, time\], got float32\[3, 5\]"),
             ((PROMPT.at[1, 4].set(VOCAB),), r"prompt: expected ids in \[0, 11\), got 0 to 11"),
             ((PROMPT.at[0, 2].set(-1), LENGTHS), r"prompt: expected ids in \[0, 11\), got -1"),

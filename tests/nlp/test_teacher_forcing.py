@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen
 
 from jaxdl import training
 from jaxdl.nlp import Seq2Seq, beam_search, bleu, greedy_search, teacher_forcing, translate
@@ -127,6 +128,28 @@ def test_an_unknown_word_is_never_right():
     for unk_id, expected in ((UNK, 0), (None, 1)):
         metrics = jax.jit(teacher_forcing(model, unk_id=unk_id)[1])(variables["params"], {}, batch)
         assert metrics["exact_match"].compute() == metrics["bleu"].compute() == expected
+
+
+def test_an_unknown_word_of_few_bits_is_never_right():
+    """The mark in its place is -1, which a uint8 holds as 255: a word that this model always writes."""
+    logits = jax.nn.one_hot(jnp.array([255]), 256)
+
+    class Same(linen.Module):
+        def __call__(self, source, source_length, target_inputs, train=False):
+            return logits[:, None]
+
+        def encode(self, source, source_length):
+            return ()
+
+        def decode_step(self, state, tokens):
+            return logits, state
+
+    batch = {"source": jnp.full((1, 1), 9), "target": jnp.array([[BOS, UNK]], jnp.uint8)}
+    batch |= dict.fromkeys(["source_length", "target_length"], jnp.ones(1, int))
+    for unk_id, target, expected in ((UNK, UNK, 0), (None, 255, 1)):
+        _, eval_fn = teacher_forcing(Same(), unk_id=unk_id)
+        metrics = jax.jit(eval_fn)({}, {}, batch | {"target": batch["target"].at[0, 1].set(target)})
+        assert metrics["exact_match"].compute() == expected
 
 
 @pytest.fixture(scope="module")

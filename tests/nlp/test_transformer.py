@@ -13,6 +13,7 @@ from jaxdl.nlp import (
     AttentionSeq2Seq,
     BERTEncoder,
     Transformer,
+    TransformerDecoder,
     TransformerEncoder,
     beam_search,
     greedy_search,
@@ -193,6 +194,17 @@ def test_gpt_reads_texts_of_different_lengths_in_parts():
     np.testing.assert_array_equal(state.position, [7, 6])
 
 
+def decoder_with_caches(number):
+    cache = nn.KVCache.empty(1, 4, 2, 4)
+    return TransformerDecoder(5, **TINY).init(
+        jax.random.key(0), jnp.ones((1, 1), int), jnp.ones((1, 2, 8)), None, (cache,) * number
+    )
+
+
+def reads(lengths):
+    return Transformer(5, 5, **TINY).init(jax.random.key(0), jnp.ones((1, 3), int), lengths, method="encode")
+
+
 ERRORS = {
     "features: expected at least 1": lambda: Transformer(5, 5, features=0),
     "num_heads: expected a divisor of 8 features, got 3": lambda: Transformer(5, 5, features=8, num_heads=3),
@@ -207,6 +219,21 @@ ERRORS = {
     r"lengths: expected integers \[1\], got int32\[2\]": lambda: GPT(5, 4).init(
         jax.random.key(0), jnp.ones((1, 3), int), GPT(5, 4).empty_state(1), jnp.ones(2, int)
     ),
+    "hidden_size: expected at least 1, got 0": lambda: Transformer(5, 5, hidden_size=0),
+    "hidden_size: expected at least 1, got 0.*": lambda: GPT(5, hidden_size=0),
+    "num_kv_heads: expected at least 1, got 0": lambda: GPT(5, num_kv_heads=0),
+    r"state: expected one of \[rows, blocks\] \[2, 4\], got \[1, 4\]": lambda: GPT(5, 4).init(
+        jax.random.key(0), jnp.ones((2, 3), int), GPT(5, 4).empty_state(1)
+    ),
+    r"state: expected one of \[rows, blocks\] \[1, 4\], got \[1, 3\]": lambda: GPT(5, 4).init(
+        jax.random.key(0), jnp.ones((1, 3), int), GPT(5, 4, num_blocks=3).empty_state(1)
+    ),
+    "caches: expected one for each of 2 blocks, got 0": lambda: decoder_with_caches(0),
+    "caches: expected one for each of 2 blocks, got 3": lambda: decoder_with_caches(3),
+    r"source_length: expected integers \[1\], got int32\[2\]": lambda: reads(jnp.ones(2, int)),
+    r"source_length: expected integers \[1\], got float32\[1\]": lambda: reads(jnp.ones(1)),
+    r"source_length: expected numbers in \[0, 3\], the padded size; got 4": lambda: reads(jnp.array([4])),
+    r"source_length: expected numbers in \[0, 3\], the padded size; got -1": lambda: reads(jnp.array([-1])),
     "target_inputs: expected integers": lambda: Transformer(5, 5).init(
         jax.random.key(0), jnp.ones((1, 3), int), jnp.ones(1, int), jnp.ones((1, 3))
     ),

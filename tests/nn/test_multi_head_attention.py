@@ -133,6 +133,9 @@ def test_dtype():
 ERRORS = {
     "num_heads: expected at least 1, got 0": lambda x: nn.MultiHeadAttention(0),
     "num_kv_heads: expected a divisor of 4 heads, got 3": lambda x: nn.MultiHeadAttention(4, num_kv_heads=3),
+    "query, memory: expected .* got \\[\\] and None": lambda x: nn.MultiHeadAttention(2).init(
+        jax.random.key(0), x[0, 0, 0]
+    ),
     "num_heads: expected a divisor of 8 features, got 3": lambda x: nn.MultiHeadAttention(3).init(jax.random.key(0), x),
     "query, memory: expected": lambda x: nn.MultiHeadAttention(2).init(jax.random.key(0), x, x[:1]),
     r"mask: expected boolean \[2, 2, 5, 5\]": lambda x: nn.MultiHeadAttention(2).init(
@@ -158,3 +161,14 @@ def test_more_tokens_than_the_cache_holds():
         layer.apply(params, x, cache=cache)
     with pytest.raises(ValueError, match="cache: expected no memory with it"):
         layer.apply(params, x, x, cache=cache)
+    with pytest.raises(ValueError, match="cache: expected room for 2 tokens, got 2 slots with 1 taken"):
+        layer.apply(params, x[:, :2], cache=cache._replace(end=jnp.int32(1)))
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 3), bool), np.ones((2, 1, 3), bool), np.ones((1, 1, 2, 3))])
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_a_mask_beside_a_cache_has_four_axes(tokens, mask):
+    layer, x, cache = nn.MultiHeadAttention(2), jnp.ones((1, tokens, 4)), nn.KVCache.empty(1, 3, 2, 2)
+    message = rf"mask: expected boolean \[1, 2, {tokens}, 3"
+    with jax.numpy_rank_promotion("allow"), pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: layer.init(jax.random.key(0), x, mask=mask, cache=cache))

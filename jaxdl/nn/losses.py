@@ -33,6 +33,8 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
     if jnp.issubdtype(labels.dtype, jnp.integer):
         if labels.shape != logits.shape[:-1]:
             raise ValueError(f"labels: expected integers of shape {list(logits.shape[:-1])}, got {list(labels.shape)}")
+        if labels.dtype.itemsize < 4:  # or the number of classes may not fit beside them
+            labels = labels.astype(jnp.int32)
         if label_smoothing == 0:
             indices = jnp.where(labels < 0, classes, labels)[..., None]  # JAX would count a negative one from the end
             log_probabilities = jax.nn.log_softmax(logits)  # logsumexp - picked would cancel where logits are large

@@ -62,6 +62,14 @@ def test_a_label_that_is_no_class_is_nan_not_another_class():
     np.testing.assert_array_equal(jnp.isnan(loss), [True, True, False])
 
 
+def test_labels_of_8_bits_beside_more_classes_than_they_count():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 300)))
+    labels = np.array([5, -1, 127], np.int8)
+    expected = cross_entropy(logits, jnp.asarray(labels, jnp.int32))
+    np.testing.assert_array_equal(cross_entropy(logits, jnp.asarray(labels)), expected)
+    assert jnp.isnan(expected).tolist() == [False, True, False]
+
+
 def test_accuracy_takes_the_first_of_equal_scores_and_works_on_no_examples():
     np.testing.assert_array_equal(accuracy(jnp.zeros((2, 3)), jnp.array([0, 1])), [1, 0])
     assert accuracy(jnp.zeros((0, 3)), jnp.zeros(0, jnp.int32)).shape == (0,)

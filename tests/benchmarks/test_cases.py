@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from jaxdl import training
@@ -28,6 +27,7 @@ COUNTS = {
     "rnn_large": 864_528,
     "gru_large": 2_557_128,
     "lstm_large": 3_403_428,
+    "transformer": 1000 * 256 + 128 * 256 + 2 * (12 * 256**2 + 13 * 256) + 2 * 256,
 }
 INPUTS = {  # batch size and shape of an example
     **dict.fromkeys(("mlp", "lenet", "lenet_relu_max"), (256, (28, 28, 1))),
@@ -35,6 +35,7 @@ INPUTS = {  # batch size and shape of an example
     **dict.fromkeys(("rnn_small", "gru_small", "lstm_small"), (32, (35, 28))),
     "lstm": (32, (64, 28)),
     **dict.fromkeys(("rnn_large", "gru_large", "lstm_large"), (64, (35, 650))),
+    "transformer": (16, (129,)),
 }
 
 
@@ -64,5 +65,6 @@ def test_its_parameters_and_examples(cases, name, monkeypatch):
     assert case.num_parameters == COUNTS[name]
     assert case.num_batches % 10 == 0  # so the default --steps-per-call fits
     examples = case.examples(3)
-    assert (case.batch_size, examples.get("x", examples.get("image")).shape[1:]) == INPUTS[name]
-    assert {x.dtype for x in examples.values()} == {np.dtype(np.float32), np.dtype(np.int32)}
+    assert (case.batch_size, next(iter(examples.values())).shape[1:]) == INPUTS[name]
+    kinds = {"int32"} if "tokens" in examples else {"float32", "int32"}
+    assert {str(x.dtype) for x in examples.values()} == kinds

@@ -19,7 +19,9 @@ def run(tmp_path, monkeypatch, **fields):
 
 def test_it_goes_on_under_another_strategy_and_translates(tmp_path, monkeypatch, capsys):
     fields = FEW | SMALL | {"checkpoint_dir": tmp_path / "ck", "cell": "lstm", "precision": "bfloat16"}
-    run(tmp_path, monkeypatch, epochs=1, strategy="shard", **fields)
+    with monkeypatch.context() as patch:
+        patch.setattr(ch10_translation, "translate_and_print", lambda *args: None)
+        run(tmp_path, monkeypatch, epochs=1, strategy="shard", **fields)
     row = run(tmp_path, monkeypatch, epochs=2, resume=True, strategy="pmap", accumulate=2, **fields)
     assert row["step"] == 4
     assert np.isfinite(row["eval_loss"])
@@ -29,6 +31,7 @@ def test_it_goes_on_under_another_strategy_and_translates(tmp_path, monkeypatch,
     assert "thousand" in printed
 
 
+@pytest.mark.slow
 def test_the_books_recipe(tmp_path, monkeypatch, capsys):
     """On its data where they are at hand: set JAXDL_TEST_DATA to a folder that has fra-eng/fra-eng.zip."""
     monkeypatch.setenv("JAXDL_DATA", str(REAL))

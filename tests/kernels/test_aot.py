@@ -73,7 +73,7 @@ def test_a_report_is_read(tmp_path):
     path.write_text(REPORT)
     sizes.write_text("smem_scratch_bytes=1024\n")
     found = read_report(path, sizes)
-    assert found == Resources("kernel_1", 168, 32, 1024, False)
+    assert found == Resources("kernel_1", 168, 24, 1024, False)
     assert found.problem == "24 bytes of registers spilled"
     path.write_text(REPORT.replace(" 24 bytes", " 0 bytes").replace(" 8 bytes", " 0 bytes") + SERIALIZED)
     assert read_report(path, sizes).problem == "serialised wgmma"

@@ -60,9 +60,8 @@ def decode(
     queries = query.reshape(batch, form.kv_heads, group, depth)
     queries = _pad(queries, 2, EIGHT if group <= ROWS else ROWS)  # the copy engine fills the rest of a tile with zeros
     config = dataclasses.replace(config, num_splits=_num_splits(queries, v_depth, form, config))
-    parts = attention_hopper_decode.parts(
-        *_seen(form, extras), queries, *(_pad(x.swapaxes(1, 2), 2, EIGHT) for x in (key, value)), form, config
-    )
+    keys, values = (_pad(x.swapaxes(1, 2), 2, EIGHT) for x in (key, value))
+    parts = attention_hopper_decode.parts(*_seen(form, extras), queries, keys, values, form, config)
     _, (outputs, residuals) = vary_alike(queries, parts)
     output, residual = merge_attention(outputs, residuals)
     output = output[:, :, :group].reshape(batch, 1, heads, v_depth).astype(value.dtype)

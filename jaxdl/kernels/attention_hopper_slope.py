@@ -132,7 +132,7 @@ def _product(a: Any, b: Any, start: jax.Array | None = None) -> jax.Array:
 
     if start is not None and not mosaic.interpreting():  # it has no wgmma that adds to a value
         return pl.run_state(multiply)(plgpu.WGMMAAccumulatorRef.init(start))
-    product = pl.run_scoped(multiplied, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
+    product: Any = pl.run_scoped(multiplied, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
     return product if start is None else start + product
 
 

@@ -120,7 +120,7 @@ def _hide(tile: Tile, scores: jax.Array, hidden: float) -> jax.Array:
     return scores if seen is None else jnp.where(seen, scores, hidden)
 
 
-def _product(a: Any, b: Any, start: jax.Array | None = None) -> jax.Array:
+def _product(a: Any, b: Any, start: jax.Array | None = None) -> Any:
     """`start + a @ b.T` of references in shared memory."""
 
     def multiply(total: Any) -> None:
@@ -132,7 +132,7 @@ def _product(a: Any, b: Any, start: jax.Array | None = None) -> jax.Array:
 
     if start is not None and not mosaic.interpreting():  # it has no wgmma that adds to a value
         return pl.run_state(multiply)(plgpu.WGMMAAccumulatorRef.init(start))
-    product: Any = pl.run_scoped(multiplied, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
+    product = pl.run_scoped(multiplied, plgpu.WGMMAAccumulatorRef((a.shape[0], b.shape[0]), jnp.float32))
     return product if start is None else start + product
 
 

@@ -8,7 +8,7 @@ r"""A small GPT: a transformer that only decodes, trained on the characters of a
 
 The default trains three blocks of width 96, with 357,216 parameters, on 339,641 characters of Python's language
 reference. The perplexity on 33,492 other characters is 3.95 (mean of seeds 0 to 2, standard deviation 0.04; the text is
-Python 3.11's), a loss of 1.37 nats, in 110 s of processor time on two cores of a busy AMD EPYC (jax 0.10.2). After one
+Python 3.11's), a loss of 1.37 nats, in 62 s on two cores of an AMD EPYC (97 s of processor time, jax 0.10.2). After one
 character the loss is 2.8 nats, after 64 or more 1.3: a picture shows what context is worth. The recurrent network of
 ch09_language_model gets 3.68 from ten epochs instead of six.
 

@@ -6,8 +6,8 @@ r"""Translation by attention alone (D2L 11.7): numbers in words, or English to F
         --eval-split "train[512:640]" --epochs 30 --learning-rate 0.001 --features 256 --hidden-size 64
 
 Data and recipes are those of ch10_translation. After two epochs the default gets 0.999 of 1,000 held-out numbers right
-to the last word (exact match 1.000, 0.997 and 1.000, seeds 0 to 2; in bfloat16 1.000, seed 0), in 26 s of processor
-time on two cores of an AMD EPYC with jax 0.10.2. Three pictures show for one number where the encoder looks, and where
+to the last word (exact match 1.000, 0.997 and 1.000, seeds 0 to 2; in bfloat16 1.000, seed 0), in 17 s on two
+cores of an AMD EPYC with jax 0.10.2. Three pictures show for one number where the encoder looks, and where
 the decoder looks in what it has written and in the source, in every block and head. Before "soixante-quinze" all eight
 heads that look at the source look most at "seventy-five", and one of them, head 0 of block 0, reads the number word by
 word.

@@ -21,7 +21,6 @@ from jaxdl.kernels import attention_hopper_tiles as tiles
 from jaxdl.kernels import mosaic
 from jaxdl.kernels.attention_case import Form
 from jaxdl.kernels.attention_hopper_slope import (
-    REGISTERS,
     WARPGROUPS,
     Inputs,
     Ring,
@@ -128,7 +127,7 @@ class _Block:
 
     def copy(self) -> None:
         """Copies the keys and what belongs to them, then the queries of each head that see them."""
-        plgpu.set_max_registers(REGISTERS[1], action="decrease")
+        plgpu.set_max_registers(mosaic.REGISTERS[1], action="decrease")
         for index in range(self.scratch.keys.shape[0]):
             self.copy_keys(index)
 
@@ -170,7 +169,7 @@ class _Block:
 
     def compute(self, index: Any, d_key: Any, d_value: Any) -> None:
         """The gradients of the keys and values of a set; not those whose output is None."""
-        plgpu.set_max_registers(REGISTERS[0], action="increase")
+        plgpu.set_max_registers(mosaic.REGISTERS[0], action="increase")
         scratch = self.scratch
         key, value = scratch.keys.at[index], scratch.values.at[index]
         first_column = self.column + index * self.block_kv

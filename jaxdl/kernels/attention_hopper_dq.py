@@ -19,7 +19,6 @@ from jaxdl.kernels import attention_hopper_tiles as tiles
 from jaxdl.kernels import mosaic
 from jaxdl.kernels.attention_case import Form
 from jaxdl.kernels.attention_hopper_slope import (
-    REGISTERS,
     WARPGROUPS,
     Inputs,
     Ring,
@@ -117,7 +116,7 @@ class _Block:
 
     def copy(self) -> None:
         """Copies the queries and their output's gradients, then the keys and values that they see."""
-        plgpu.set_max_registers(REGISTERS[1], action="decrease")
+        plgpu.set_max_registers(mosaic.REGISTERS[1], action="decrease")
         for index in range(WARPGROUPS):
             self.copy_queries(index)
         steps = self.visit.last - self.visit.first
@@ -151,7 +150,7 @@ class _Block:
 
     def compute(self) -> None:
         """The gradients of the warpgroup's queries."""
-        plgpu.set_max_registers(REGISTERS[0], action="increase")
+        plgpu.set_max_registers(mosaic.REGISTERS[0], action="increase")
         given, scratch, mine, per_row = self.given, self.scratch, self.warpgroup, plgpu.Layout.WGMMA.reduce(1)
         first_row = self.row + mine * self.block_q
         rows = pl.ds(first_row, self.block_q)

@@ -206,7 +206,7 @@ class _Block:
     def copy(self) -> None:
         """Fills the ring with the keys and values that the tile visits."""
         scratch, stages = self.scratch, self.config.num_stages
-        plgpu.set_max_registers(40, action="decrease")
+        plgpu.set_max_registers(mosaic.REGISTERS[1], action="decrease")
 
         def each(step: Any) -> None:
             slot, index, refilled = self.slot(step), self.index(step), step >= stages
@@ -245,7 +245,7 @@ class _Block:
 
     def compute(self) -> None:
         """Attention of the warpgroup's queries."""
-        plgpu.set_max_registers(232, action="increase")
+        plgpu.set_max_registers(mosaic.REGISTERS[0], action="increase")
         per_row, rows = plgpu.Layout.WGMMA.reduce(1), self.config.block_q
         first_row = self.row + self.warpgroup * rows
         segments = self.load_queries(first_row)

@@ -29,7 +29,6 @@ from jaxdl.kernels.attention_case import Form
 LOG2_E = math.log2(math.e)
 WARPGROUPS = 2  # that compute; a third copies
 HIDDEN = -1e18  # a capped score whose weight is 0 and whose square is finite
-REGISTERS = (240, 24)  # for each thread of a warpgroup that computes, and of the one that copies
 
 
 class Inputs(NamedTuple):

@@ -49,12 +49,12 @@ def attend(case: Case) -> tuple[jax.Array, jax.Array]:
 
 def _bias(case: Case) -> jax.Array | None:
     """Bias and mask in one: the kernels know a mask as a bias of -inf."""
-    bias, mask = case.extras.bias, case.extras.mask
-    if bias is not None and bias.dtype.itemsize > 4:
-        bias = bias.astype(jnp.float32)
-    if mask is None:
-        return bias
-    return jnp.where(mask, jnp.zeros((), case.form.dtype) if bias is None else bias, -jnp.inf)
+    form, bias, mask = case.form, case.extras.bias, case.extras.mask
+    if mask is not None:
+        bias = jnp.where(mask, jnp.zeros((), form.dtype) if bias is None else bias, -jnp.inf)
+    if bias is not None and (bias.dtype.itemsize > 4 or max(form.depth, form.v_depth) > 128):
+        bias = bias.astype(jnp.float32)  # 64 bits are unknown there; at the largest depth converting 16 takes registers
+    return bias
 
 
 def _widen(x: jax.Array, depth: int) -> jax.Array:

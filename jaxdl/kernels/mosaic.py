@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 OLDEST_JAX = (0, 11)
+REGISTERS = (240, 24)  # of each thread of the two warpgroups of a block that compute, and of the one that copies
 SHARED_MEMORY_LIMIT = 232_448  # bytes that a block may have on an H100
 
 _interpreter: Any = jax.make_user_context(None)  # part of the key of jit's cache

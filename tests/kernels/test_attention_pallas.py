@@ -206,6 +206,8 @@ def features(q_len, depth):
     ids, lengths = jax.ShapeDtypeStruct((2, q_len), jnp.int32), jax.ShapeDtypeStruct((2,), jnp.int32)
     by_lengths = {"query_seq_lengths": lengths, "key_value_seq_lengths": lengths}
     heads = 2048 // depth
+    bias = jax.ShapeDtypeStruct((1, heads, q_len, q_len), jnp.float32)
+    everything = {"query_segment_ids": ids, "key_value_segment_ids": ids, **by_lengths, "local_window_size": 1000}
     return {
         "full": {},
         "causal": {"is_causal": True},
@@ -214,7 +216,9 @@ def features(q_len, depth):
         "segments": {"query_segment_ids": ids, "key_value_segment_ids": ids, "is_causal": True},
         "lengths": by_lengths,
         "causal lengths": {**by_lengths, "is_causal": True},
-        "bias": {"bias": jax.ShapeDtypeStruct((1, heads, q_len, q_len), jnp.float32), "is_causal": True},
+        "bias": {"bias": bias, "is_causal": True},
+        "bias of 16 bits": {"bias": jax.ShapeDtypeStruct(bias.shape, jnp.bfloat16), "is_causal": True},
+        "all": {**everything, "bias": bias, "softcap": 30.0, "is_causal": True},
         "bias of keys": {"bias": jax.ShapeDtypeStruct((1, heads, 1, q_len), jnp.float32)},
     }
 

@@ -217,7 +217,7 @@ def features(q_len, depth):
         "lengths": by_lengths,
         "causal lengths": {**by_lengths, "is_causal": True},
         "bias": {"bias": bias, "is_causal": True},
-        "bias of 16 bits": {"bias": jax.ShapeDtypeStruct(bias.shape, jnp.bfloat16), "is_causal": True},
+        "bias of 16 bits": {"bias": jax.ShapeDtypeStruct(bias.shape, jnp.bfloat16)},
         "all": {**everything, "bias": bias, "softcap": 30.0, "is_causal": True},
         "bias of keys": {"bias": jax.ShapeDtypeStruct((1, heads, 1, q_len), jnp.float32)},
     }

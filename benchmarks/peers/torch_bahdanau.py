@@ -2,7 +2,7 @@
 
 import sys
 
-from torch_seq2seq import draw_xavier, main, nn, pack_padded_sequence, torch
+from torch_seq2seq import draw_xavier, main, nn, pack_padded_sequence, torch  # pyright: ignore[reportAttributeAccessIssue]  # without torch it ends there
 
 
 class AttentionSeq2Seq(nn.Module):

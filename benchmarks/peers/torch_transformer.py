@@ -3,7 +3,7 @@
 import math
 import sys
 
-from torch_seq2seq import draw_xavier, main, nn, torch
+from torch_seq2seq import draw_xavier, main, nn, torch  # pyright: ignore[reportAttributeAccessIssue]  # without torch it ends there
 
 
 class Transformer(nn.Module):

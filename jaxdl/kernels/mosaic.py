@@ -115,7 +115,7 @@ def tile_transforms(dtype: Any, columns: int) -> tuple[Any, ...]:
     swizzle = 128 if row_bytes % 128 == 0 else row_bytes
     if swizzle not in (128, 64, 32):
         raise ValueError(f"columns: expected rows of 32, 64 or a multiple of 128 bytes, got {row_bytes}")
-    return plgpu.TilingTransform((8, swizzle // jnp.dtype(dtype).itemsize)), plgpu.SwizzleTransform(swizzle)
+    return plgpu.TilingTransform((8, swizzle // jnp.dtype(dtype).itemsize)), plgpu.SwizzleTransform(swizzle)  # pyright: ignore[reportAbstractUsage]  # jax 0.12 types them so
 
 
 def wgmma_into(accumulator: Any, a: Any, b: Any, during: Callable[[], None] | None = None) -> Any:

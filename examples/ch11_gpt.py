@@ -99,16 +99,11 @@ def make_model(config: Config, vocab_size: int) -> nlp.GPT:
     )
 
 
-def kernels(params: Any) -> Any:
-    """True for what decays: not for biases, the scales of norms, and embeddings."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
 def make_optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
     """AdamW behind a clip of the global norm."""
     peak = config.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(0.0, peak, num_steps // 20, num_steps, peak / 10)
-    adamw = optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=kernels)
+    adamw = optax.adamw(schedule, b2=0.99, weight_decay=config.weight_decay, mask=nn.kernel_mask)
     return optax.chain(optax.clip_by_global_norm(1.0), adamw)
 
 

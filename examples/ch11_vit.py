@@ -71,15 +71,10 @@ def make_model(config: Config, num_classes: int) -> ViT:
     )
 
 
-def kernels(params: Any) -> Any:
-    """True for what decays: not for biases, the scales of norms, positions and the class token."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-
 def make_optimizer(config: Config, num_steps: int) -> optax.GradientTransformation:
     """AdamW behind a clip of the global norm."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, num_steps // 10, num_steps)
-    adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=kernels)
+    adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=nn.kernel_mask)
     return optax.chain(optax.clip_by_global_norm(1.0), adamw)
 
 

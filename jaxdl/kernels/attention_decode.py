@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdl.kernels import mosaic
 from jaxdl.kernels.attention_case import Extras, Form
 from jaxdl.kernels.attention_merge import merge_attention
 from jaxdl.kernels.configs import DecodeConfig
@@ -17,7 +18,6 @@ from jaxdl.kernels.manual_axes import vary_alike
 ROWS = 64  # of a tile of queries: what the tensor cores take
 COLUMNS = 64  # of the output that leave at a time
 EIGHT = 8  # rows of the copy engine's tiles
-PROCESSORS = 132  # of an H100
 MEMORY_OF_PROCESSOR = 233_472  # bytes of shared memory
 SPARE = 4_096  # bytes of it for barriers and alignment, and what the system takes for each block
 
@@ -95,10 +95,8 @@ def _num_splits(queries: jax.Array, v_depth: int, form: Form, config: DecodeConf
     tiles = max(-(-visible // config.block_kv), 1)
     if config.num_splits is not None:
         return min(config.num_splits, tiles)
-    device = jax.devices()[0]
-    processors = device.core_count if device.platform == "gpu" else PROCESSORS
     together = max(MEMORY_OF_PROCESSOR // shared_memory(depth, v_depth, config), 1)
-    return splits(batch * kv_heads * -(-rows // ROWS), tiles, processors * together)
+    return splits(batch * kv_heads * -(-rows // ROWS), tiles, mosaic.num_multiprocessors() * together)
 
 
 def _seen(form: Form, extras: Extras) -> tuple[jax.Array, jax.Array]:

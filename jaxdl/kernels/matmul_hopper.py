@@ -28,7 +28,6 @@ from jaxdl.kernels.matmul import ACTIVATIONS
 
 WARPGROUPS = 2  # that multiply; a third copies
 ROWS, ROW_BYTES = 64, 128  # of the parts in which sums leave the registers; two places in shared memory are theirs
-H100_MULTIPROCESSORS = 132
 
 
 def multiply(
@@ -92,12 +91,6 @@ def multiply(
     return tuple(x[:, :m, :n] for x in outputs)  # the copy engine writes whole tiles
 
 
-def num_multiprocessors() -> int:
-    """Of the default device; those of an H100 where it is no GPU."""
-    device = jax.devices()[0]
-    return device.core_count if device.platform == "gpu" else H100_MULTIPROCESSORS
-
-
 @dataclass(frozen=True)
 class Tiles:
     """How the output is cut, and in which order its tiles are walked: stripe by stripe, every other one upwards.
@@ -139,7 +132,7 @@ class _Plan:
 
     @property
     def clusters(self) -> int:
-        return min(max(num_multiprocessors() // self.config.cluster_size, 1), self.tiles.count)
+        return min(max(mosaic.num_multiprocessors() // self.config.cluster_size, 1), self.tiles.count)
 
     @property
     def stages(self) -> int:

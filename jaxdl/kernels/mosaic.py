@@ -18,6 +18,7 @@ import jax.numpy as jnp
 OLDEST_JAX = (0, 11)
 REGISTERS = (240, 24)  # of each thread of the two warpgroups of a block that compute, and of the one that copies
 SHARED_MEMORY_LIMIT = 232_448  # bytes that a block may have on an H100
+H100_MULTIPROCESSORS = 132
 
 _interpreter: Any = jax.make_user_context(None)  # part of the key of jit's cache
 
@@ -73,6 +74,12 @@ def refusal() -> str | None:
     if capability != "9.0":
         return f"the Pallas kernels need compute capability 9.0 (H100, H200), {device.device_kind} has {capability}"
     return None
+
+
+def num_multiprocessors() -> int:
+    """Of the default device; those of an H100 where it is no GPU."""
+    device = jax.devices()[0]
+    return device.core_count if device.platform == "gpu" else H100_MULTIPROCESSORS
 
 
 def _too_old() -> str | None:

@@ -49,7 +49,7 @@ from jaxdl.nn.losses import absolute_error, binary_cross_entropy, cross_entropy,
 from jaxdl.nn.masked_softmax import masked_softmax
 from jaxdl.nn.mlp import MLP
 from jaxdl.nn.multi_head_attention import KVCache, MultiHeadAttention
-from jaxdl.nn.penalties import l1_penalty, l2_penalty, weight_mask
+from jaxdl.nn.penalties import kernel_mask, l1_penalty, l2_penalty, weight_mask
 from jaxdl.nn.pooling import avg_pool, max_pool
 from jaxdl.nn.positions import LearnedPositions, relative_position_bias, rotary_positions, sinusoidal_positions
 from jaxdl.nn.recurrent import GRU, LSTM, RNN
@@ -113,6 +113,7 @@ __all__ = [
     "huber_loss",
     "kaiming_normal",
     "kaiming_uniform",
+    "kernel_mask",
     "kernel_regression",
     "l1_penalty",
     "l2_penalty",

@@ -1,6 +1,7 @@
 """Penalties on the size of the weights, which leave the biases alone (D2L 3.7).
 
-A weight is an array of two or more axes: kernels and embeddings are, biases and the scales of a normalisation are not.
+A weight is an array of two or more axes: kernels and embeddings are, biases and the scales of a normalisation are not,
+nor those of `RepeatedBlocks`, which are stacked and told by their names.
 In a loss of sums a penalty is multiplied by the count: `Mean(total + count * rate * nn.l2_penalty(params), count)`.
 """
 
@@ -18,7 +19,21 @@ def weight_mask(params: Any) -> Any:
     >>> weight_mask({"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)})
     {'bias': False, 'kernel': True}
     """
-    return jax.tree.map(lambda x: jnp.ndim(x) >= 2, params)
+    return jax.tree.map_with_path(lambda path, x: jnp.ndim(x) >= 2 and _name(path) not in ("bias", "scale"), params)
+
+
+def kernel_mask(params: Any) -> Any:
+    """True for each array named `kernel`: what decays in a transformer, where embeddings and positions do not either.
+
+    >>> kernel_mask({"embedding": jnp.ones((5, 3)), "kernel": jnp.ones((3, 3)), "scale": jnp.ones(3)})
+    {'embedding': False, 'kernel': True, 'scale': False}
+    """
+    return jax.tree.map_with_path(lambda path, _: _name(path) == "kernel", params)
+
+
+def _name(path: Any) -> str | None:
+    """The last name on the way to an array; None for one that stands in a list or alone."""
+    return getattr(path[-1], "key", None) if path else None
 
 
 def l2_penalty(params: Any) -> jax.Array:

@@ -84,7 +84,7 @@ def by_numpy(a, b, bias, d, activation=None, transpose_a=False, transpose_b=Fals
 
 def with_gradients(a, b, bias, d, multiprocessors=2, **options):
     """The result and the gradients; few multiprocessors, so that each has several tiles."""
-    with mock.patch("jaxdl.kernels.matmul_hopper.num_multiprocessors", return_value=multiprocessors):
+    with mock.patch("jaxdl.kernels.mosaic.num_multiprocessors", return_value=multiprocessors):
         result, pull = jax.vjp(lambda a, b, bias: matmul(a, b, bias=bias, **options), a, b, bias)
         return result, *pull(d.astype(result.dtype))
 
@@ -234,7 +234,8 @@ def test_the_race_detector_sees_a_missing_fence_or_wait(name):
 @needs_pallas
 @pytest.mark.parametrize(("rows", "columns", "width"), [(1, 1, 8), (5, 3, 2), (7, 17, 8), (32, 32, 8), (64, 64, 8)])
 def test_tiles_come_once_each_and_near_each_other(rows, columns, width):
-    from jaxdl.kernels.matmul_hopper import H100_MULTIPROCESSORS, Tiles
+    from jaxdl.kernels.matmul_hopper import Tiles
+    from jaxdl.kernels.mosaic import H100_MULTIPROCESSORS
 
     tiles = Tiles(2, rows, columns, width)
     batch, row, column = (np.asarray(x) for x in jax.vmap(tiles.at)(jnp.arange(tiles.count)))

@@ -39,6 +39,29 @@ def test_the_mask_of_a_real_model():
     }
 
 
+def test_masks_of_stacked_blocks():
+    """Their biases and scales have an axis of blocks more, and are no weights for it."""
+
+    class Block(flax.linen.Module):
+        @flax.linen.compact
+        def __call__(self, x, train=False):
+            return flax.linen.Dense(4)(nn.LayerNorm()(x))
+
+    model = nn.RepeatedBlocks(Block(), 3)
+    params = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((2, 4)))["params"]
+    flat = {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    assert {leaf.ndim for leaf in flat.values()} == {2, 3}
+    for mask in (nn.weight_mask, nn.kernel_mask):
+        kept = {jax.tree_util.keystr(path) for path, kept in jax.tree_util.tree_leaves_with_path(mask(params)) if kept}
+        assert kept == {name for name, leaf in flat.items() if leaf.ndim == 3}
+
+
+def test_masks_of_arrays_without_names():
+    assert nn.weight_mask([jnp.ones((2, 2)), jnp.ones(2)]) == [True, False]
+    assert nn.weight_mask(jnp.ones((2, 2))) is True
+    assert nn.kernel_mask([jnp.ones((2, 2))]) == [False]
+
+
 def test_for_sgd_the_penalty_is_decay_of_the_weights(x64):
     """w <- (1 - learning_rate * rate) w - learning_rate * gradient (D2L 3.7); biases feel no decay."""
     learning_rate, rate = 0.1, 3.0

@@ -10,7 +10,8 @@ to the last word (exact match 1.000, 0.997 and 1.000, seeds 0 to 2; in bfloat16 
 cores of an AMD EPYC with jax 0.10.2. Three pictures show for one number where the encoder looks, and where
 the decoder looks in what it has written and in the source, in every block and head. Before "soixante-quinze" all eight
 heads that look at the source look most at "seventy-five", and one of them, head 0 of block 0, reads the number word by
-word.
+word. A table at the end compares what attention, convolution and recurrence cost (D2L 11.6): attention alone grows with
+the square of the length.
 
 The third command is the book's recipe on its 512 pairs, 41 s of processor time. BLEU-2 on the next 128 pairs is 0.239
 (0.221 to 0.256, seeds 0 to 7), the same recipe in PyTorch 0.251 (0.228 to 0.268; `benchmarks/quality.py`), no better
@@ -24,9 +25,10 @@ from typing import Any, Literal
 
 import ch10_translation as translation
 import ch11_bahdanau as bahdanau
+import jax
 import jax.numpy as jnp
 
-from jaxdl import experiment, nlp, nn, plotting
+from jaxdl import experiment, nlp, nn, plotting, training
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,32 @@ def make_model(config: Config, task: translation.Task) -> nlp.Transformer:
         pre_norm=not book,
         dtype=experiment.compute_dtype(config),
     )
+
+
+def layer_costs(features: int, lengths: tuple[int, ...] = (16, 64, 256, 1024)) -> dict[str, list[int]]:
+    """Floating-point operations of one layer over so many steps, as traced (D2L 11.6)."""
+    layers: dict[str, Any] = {
+        "convolution, 3 wide": nn.Conv(features, (3,)),
+        "recurrent": nn.RNN(features),
+        "self-attention": nn.MultiHeadAttention(1),
+    }
+
+    def cost(layer: Any, length: int) -> int:
+        x = jax.ShapeDtypeStruct((1, length, features), jnp.float32)
+        return training.count_flops(layer.apply, jax.eval_shape(layer.init, jax.random.key(0), x), x)
+
+    return {name: [cost(layer, length) for length in lengths] for name, layer in layers.items()}
+
+
+def print_costs(features: int) -> None:
+    """Attention alone grows with the square of the length; it also sees all steps at once, in one layer."""
+    lengths = (16, 64, 256, 1024)
+    print(f"\nWhat a layer of {features} features costs, in operations a step, at lengths n:")
+    print(f"{'':20}" + "".join(f"{n:>10,}" for n in lengths) + f"{'in sequence':>14}{'from end to end':>18}")
+    passages = ("1", "n / 2 layers"), ("n steps", "n steps"), ("1", "1 layer")
+    for (name, costs), (sequence, path) in zip(layer_costs(features, lengths).items(), passages, strict=True):
+        per_step = "".join(f"{cost // n:>10,}" for cost, n in zip(costs, lengths, strict=True))
+        print(f"{name:20}{per_step}{sequence:>14}{path:>18}")
 
 
 def draw(model: nlp.Transformer, params: Any, task: translation.Task, found: nlp.Decoded, folder: Path) -> None:
@@ -101,6 +129,7 @@ def main(config: Config) -> dict[str, float]:
     params, row, folder = translation.train("ch11_transformer", config, model, task, tensor_parallel=nn.TENSOR_PARALLEL)
     found = translation.translate_and_print(config, model, params, task)
     draw(model, params, task, found, folder)
+    print_costs(config.features)
     return row
 
 

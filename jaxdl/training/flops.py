@@ -174,7 +174,7 @@ RULES: Mapping[str, Rule] = {
         conj convert_element_type copy copy_p create_token debug_callback debug_print device_put dynamic_slice
         dynamic_update_slice empty empty2 gather imag iota layout_constraint name optimization_barrier pad pbroadcast
         ppermute pvary random_bits real reduce_precision reshape reshard rev rng_uniform scatter select_n
-        sharding_constraint slice split squeeze stop_gradient tile transpose zeros_like
+        sharding_constraint slice split squeeze stack stop_gradient tie tile transpose unstack zeros_like
         """,
         lambda equation: 0,
     ),
@@ -204,6 +204,7 @@ RULES: Mapping[str, Rule] = {
     "conv_general_dilated": _convolution,
     "sort": _sort,
     "top_k": lambda equation: _size(equation.invars[0]) * max(1, _ceil_log2(equation.params["k"])),
+    "polynomial": lambda equation: 2 * (len(equation.invars) - 2) * _size(equation.outvars[0]),  # Horner's rule
     "cholesky": lambda equation: _size(equation.invars[0]) * equation.invars[0].aval.shape[-1] // 3,
     "triangular_solve": lambda equation: _size(equation.invars[1]) * equation.invars[0].aval.shape[-1],
     "lu": _lu,

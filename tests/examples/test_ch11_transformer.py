@@ -42,7 +42,9 @@ def test_it_heeds_flags_and_draws_attention(tmp_path, run, capsys):
     assert row["step"] == 4
     assert (tmp_path / "ck").is_dir()
     assert np.isfinite(row["eval_loss"])
-    assert "Translations (beam of 4)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "Translations (beam of 4)" in printed
+    assert "What a layer of 16 features costs" in printed
     *_, folder = sorted((tmp_path / "runs").iterdir())
     assert {path.name for path in folder.glob("*_attention.png")} == PICTURES
     for name, (weights, queries, keys) in drawn.items():
@@ -63,6 +65,22 @@ def test_the_network_of_a_recipe():
         assert (model.pre_norm, model.dropout_rate, model.max_length) == (pre_norm, rate, 7)
         assert {name: getattr(model, name) for name in SMALL} == SMALL
         assert (model.source_vocab_size, model.target_vocab_size, model.dtype) == (5, 6, np.float16)
+
+
+def test_costs_of_layers():
+    """D2L 11.6: k n d^2 products for a convolution, 2 n d^2 recurrently, 4 n d^2 + 2 n^2 d for attention.
+
+    A product is two operations. Biases and the softmax come on top, a few for each output and weight.
+    """
+    (n, long), d = (8, 512), 32
+    costs = ch11_transformer.layer_costs(d, (n, long))
+    for name, products, extra in (
+        ("convolution, 3 wide", lambda n: 3 * n * d**2, lambda n: n * d),
+        ("recurrent", lambda n: 2 * n * d**2, lambda n: 8 * n * d),
+        ("self-attention", lambda n: 4 * n * d**2 + 2 * n**2 * d, lambda n: 12 * n**2 + 8 * n * d),
+    ):
+        for length, cost in zip((n, long), costs[name], strict=True):
+            assert 2 * products(length) < cost <= 2 * products(length) + extra(length), name
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
+from jaxdl import nlp, nn
 from jaxdl.training.flops import count_flops
+from jaxdl.vision import ViT
 
 X = jnp.ones((4, 6))
 
@@ -111,6 +113,33 @@ def test_padding_counts_as_data_and_a_convolution_with_its_gradients_costs_three
         return y, pull(y)
 
     assert count_flops(forward_and_gradients, *args) == 3 * forward
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (nn.LSTM(4, num_layers=2, bidirectional=True), [shape(2, 3, 4)]),
+        (ViT(10, patch_size=2, features=8, hidden_size=8, num_heads=2, num_blocks=1), [shape(2, 4, 4, 1)]),
+        (nlp.GPT(7, max_length=4, features=8, num_heads=2, num_blocks=1), [shape(2, 4, dtype=jnp.int32)]),
+    ],
+    ids=["LSTM", "ViT", "GPT"],
+)
+def test_our_models_use_no_primitive_without_a_rule(model, inputs):
+    """Versions of JAX differ in theirs: 0.12 has `stack`, `unstack` and `polynomial`."""
+    params = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+
+    def loss(params, *inputs):
+        return sum(jnp.sum(y) for y in jax.tree.leaves(model.apply({"params": params}, *inputs)))
+
+    forward, both = (count_flops(fn, params, *inputs) for fn in (loss, jax.value_and_grad(loss)))
+    assert 2.3 * forward < both < 3.2 * forward
+
+
+def test_a_polynomial_costs_a_product_and_a_sum_a_coefficient():
+    def horner(x):
+        return lax.polynomial(x, [1.0, 5.0, 2.0]) if hasattr(lax, "polynomial") else (2.0 * x + 5.0) * x + 1.0
+
+    assert count_flops(horner, shape(3, 5)) == 2 * 2 * 15
 
 
 def mlp(params, x):

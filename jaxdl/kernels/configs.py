@@ -45,7 +45,7 @@ class AttentionBackwardConfig:
       block_q_dq: queries of each of the two warpgroups of the first kernel; a multiple of 64.
       block_kv_dq: keys and values at a time there; a multiple of 64.
       block_q_dkv: queries at a time in the second kernel; a multiple of 64.
-      block_kv_dkv: keys and values of each of its two warpgroups; a multiple of 64.
+      block_kv_dkv: keys and values of each of its two warpgroups, at a depth of 256 of both together; a multiple of 64.
       num_stages: places in the ring of either, at least 1.
 
     Raises:

@@ -59,6 +59,7 @@ class _Stack(nn.Module):
     pre_norm: bool = False
     use_bias: bool = False
     dtype: Any = None
+    implementation: str | None = None
 
     def _embedded(self) -> _Embedded:
         return _Embedded(self.vocab_size, self.features, self.dropout_rate, self.dtype, name="embedded")
@@ -72,6 +73,7 @@ class _Stack(nn.Module):
             self.dropout_rate,
             use_bias=self.use_bias,
             dtype=self.dtype,
+            implementation=self.implementation,
             name=f"block_{i}",
         )
 
@@ -92,6 +94,7 @@ class TransformerEncoder(_Stack):
       pre_norm: norms come first, with one more at the end; the book has them last.
       use_bias: whether the attention's projections have biases.
       dtype: the compute type.
+      implementation: of the attention, see `jaxdl.kernels.attention`.
 
     Raises:
       ValueError: as `TransformerBlock`; when called, if the tokens are not integers `[batch, time]`.
@@ -119,6 +122,7 @@ class TransformerDecoder(_Stack):
       pre_norm: as in `TransformerEncoder`.
       use_bias: as in `TransformerEncoder`.
       dtype: as in `TransformerEncoder`.
+      implementation: as in `TransformerEncoder`.
 
     Raises:
       ValueError: as `TransformerEncoder`.
@@ -185,6 +189,7 @@ class Transformer(nn.Module):
       pre_norm: as in `TransformerEncoder`.
       use_bias: as in `TransformerEncoder`.
       dtype: as in `TransformerEncoder`.
+      implementation: as in `TransformerEncoder`.
 
     Raises:
       ValueError: at construction, if a size is below 1 or `num_heads` does not divide `features`; when called, as
@@ -203,6 +208,7 @@ class Transformer(nn.Module):
     pre_norm: bool = False
     use_bias: bool = False
     dtype: Any = None
+    implementation: str | None = None
 
     def __post_init__(self) -> None:
         sizes = ("source_vocab_size", "target_vocab_size", "max_length", "features", "num_heads", "num_blocks")
@@ -261,4 +267,5 @@ class Transformer(nn.Module):
         return logits[:, 0], state
 
 
-_SHARED = ("features", "hidden_size", "num_heads", "num_blocks", "dropout_rate", "pre_norm", "use_bias", "dtype")
+_SHARED = ("features", "hidden_size", "num_heads", "num_blocks", "dropout_rate", "pre_norm", "use_bias", "dtype",
+           "implementation")  # fmt: skip

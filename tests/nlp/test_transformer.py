@@ -123,6 +123,23 @@ def test_padding_changes_nothing(translator):
     assert np.abs(changed[:, 3:] - later[:, 3:]).max() > 1e-3
 
 
+def test_it_takes_an_implementation_of_attention(translator):
+    """In the encoder, and in both attentions of the decoder, with caches too."""
+    model, variables, source, lengths = translator
+    blockwise, target = model.clone(implementation="blockwise"), tokens(3, 7, seed=4)
+    expected = model.apply(variables, source, lengths, target)
+    np.testing.assert_allclose(blockwise.apply(variables, source, lengths, target), expected, atol=1e-5)
+    state = blockwise.apply(variables, source, lengths, method="encode")
+    np.testing.assert_allclose(blockwise.apply(variables, state, target, method="decode")[0], expected, atol=1e-5)
+    unknown = model.clone(implementation="fast")
+    for call in (
+        lambda: unknown.apply(variables, source, lengths, method="encode"),
+        lambda: unknown.apply(variables, state, target, method="decode"),
+    ):
+        with pytest.raises(ValueError, match="implementation: expected"):
+            call()
+
+
 def test_decoding_with_caches_is_decoding_without(translator, compilations):
     """Each step of `decode_step` gives the logits that teacher forcing gives of the same tokens."""
     model, variables, source, lengths = translator

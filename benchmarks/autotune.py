@@ -3,10 +3,10 @@
     python benchmarks/autotune.py --op forward --depth 128 --causal
     python benchmarks/autotune.py --shipped
 
-Compiles every configuration for an H100 (any machine; needs the extra `aot`) and drops those that need too much shared
-memory, spill registers or have serialised tensor core instructions. Where there is a GPU the rest is timed, the fastest
-last; elsewhere they are printed with what they take. One JSON line each. The defaults are in
-`jaxdl/kernels/configs.py`; `--shipped` checks all of them instead, with and without masks.
+Compiles every configuration for an H100 (any machine; without the extra `aot` it ends with 1 and says so) and drops
+those that need too much shared memory, spill registers or have serialised tensor core instructions. Where there is a
+GPU the rest is timed, the fastest last; elsewhere they are printed with what they take. One JSON line each. The
+defaults are in `jaxdl/kernels/configs.py`; `--shipped` checks all of them instead, with and without masks.
 """
 
 import argparse
@@ -228,6 +228,10 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.jobs < 1:
         parser.error(f"argument --jobs: expected at least 1, got {flags.jobs}")
+    if flags.lower and not flags.shipped:
+        parser.error("argument --lower: only with --shipped; what has only been lowered may spill or not compile")
+    if flags.op in ("matmul", "decode") and (flags.causal or flags.masked):
+        parser.error(f"argument --causal, --masked: not of --op {flags.op}")
     if not flags.lower and (reason := aot.refusal()):
         sys.exit(f"nothing was compiled: {reason}")
 

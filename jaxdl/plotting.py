@@ -20,7 +20,7 @@ def figure(width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("plotting needs matplotlib: pip install 'jaxdl[examples]'") from error
+        raise ImportError("plotting needs matplotlib: pip install -e '.[examples]'") from error
     return Figure(figsize=(width, height), layout="constrained")
 
 

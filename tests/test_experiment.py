@@ -149,5 +149,5 @@ def test_a_run_leaves_its_record_and_resumes(tmp_path, monkeypatch, capsys):
 
 def test_without_tyro_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tyro", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[examples\]'"):
         experiment.parse_flags(experiment.RunConfig, [])

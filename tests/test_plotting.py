@@ -33,7 +33,7 @@ def test_nothing_to_draw_is_said():
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[examples\]'"):
         training_curves(ROWS)
 
 

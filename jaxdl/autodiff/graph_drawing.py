@@ -83,7 +83,7 @@ def draw(nodes: Sequence[Any], outputs: Sequence[str], path: Any = None, title: 
         try:
             from matplotlib.figure import Figure
         except ImportError as error:
-            raise ImportError("drawing a graph needs matplotlib: pip install 'jaxdl[examples]'") from error
+            raise ImportError("drawing a graph needs matplotlib: pip install -e '.[examples]'") from error
         size = max(xs) - min(xs) + COLUMN, 1.2 * (top - bottom)
         axes = Figure(figsize=size, layout="constrained").subplots()
     reach = {node.name: max(15, 2.3 * len(node.operation) + 7) for node in nodes}  # points from the middle to the rim

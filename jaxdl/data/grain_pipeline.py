@@ -62,7 +62,7 @@ def pipeline(
     try:
         import grain  # noqa: F401 (fail here, not in the first batch)
     except ImportError as error:
-        raise ImportError("`pipeline` needs Grain: pip install 'jaxdl[examples]'") from error
+        raise ImportError("`pipeline` needs Grain: pip install -e '.[examples]'") from error
     if num_workers < 0:
         raise ValueError(f"num_workers: expected at least 0, got {num_workers}")
     if isinstance(source, Mapping):

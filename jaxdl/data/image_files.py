@@ -31,7 +31,7 @@ def read_digits(split: str, files: Sequence[Path]) -> dict[str, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the data set 'digits' needs scikit-learn: pip install 'jaxdl[examples]'") from error
+        raise ImportError("the data set 'digits' needs scikit-learn: pip install -e '.[examples]'") from error
     pixels, labels = map(np.asarray, load_digits(return_X_y=True))
     order = np.random.RandomState(0).permutation(len(labels))
     order = order[:_DIGITS_TRAIN] if split == "train" else order[_DIGITS_TRAIN:]

@@ -103,7 +103,7 @@ def _embedded(name: str, split: str, **options: bool) -> tuple[np.ndarray, np.nd
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError(f"the data set {name!r} needs scikit-learn: pip install 'jaxdl[examples]'") from error
+        raise ImportError(f"the data set {name!r} needs scikit-learn: pip install -e '.[examples]'") from error
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **options)
     order, num_train = np.random.RandomState(0).permutation(len(y)), len(y) * 4 // 5
     order = order[:num_train] if split == "train" else order[num_train:]

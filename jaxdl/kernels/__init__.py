@@ -10,7 +10,7 @@ and, slowly, anywhere inside `interpret()`; `configs` has their block sizes. `ve
 
 from jaxdl.kernels.attention import attention, attention_weights, available_implementations
 from jaxdl.kernels.attention_merge import merge_attention
-from jaxdl.kernels.configs import AttentionBackwardConfig, AttentionConfig, DecodeConfig, MatmulConfig
+from jaxdl.kernels.configs import MatmulConfig
 from jaxdl.kernels.lessons import tiled_matmul, vector_add, window_sum
 from jaxdl.kernels.load_costs import (
     blocked_matmul,
@@ -23,9 +23,6 @@ from jaxdl.kernels.matmul import matmul
 from jaxdl.kernels.mosaic import interpret
 
 __all__ = [
-    "AttentionBackwardConfig",
-    "AttentionConfig",
-    "DecodeConfig",
     "MatmulConfig",
     "attention",
     "attention_weights",

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.kernels.mosaic import OLDEST_JAX, SHARED_MEMORY_LIMIT
+from jaxdl.kernels.mosaic import SHARED_MEMORY_LIMIT, too_old
 
 TARGET = f"""
 gpu_device_info {{
@@ -71,12 +71,12 @@ class Resources(NamedTuple):
 
 def refusal() -> str | None:
     """Why nothing can be compiled here; None if it can."""
-    if jax.__version_info__[:2] < OLDEST_JAX:
-        return f"the Pallas kernels need jax 0.11 or later; this is jax {jax.__version__}"
+    if reason := too_old():
+        return reason
     if importlib.util.find_spec("jax_plugins") is None or importlib.util.find_spec("jax_plugins.xla_cuda13") is None:
-        return "jax-cuda13-plugin and jax-cuda13-pjrt are not installed: pip install 'jaxdl[aot]'"
+        return "jax-cuda13-plugin and jax-cuda13-pjrt are not installed: pip install -e '.[aot]'"
     if _ptxas_folder() is None:
-        return "nvidia-cuda-nvcc is not installed: pip install 'jaxdl[aot]'"
+        return "nvidia-cuda-nvcc is not installed: pip install -e '.[aot]'"
     return None
 
 

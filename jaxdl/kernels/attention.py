@@ -72,7 +72,7 @@ def attention(
         |---|---|---|
         | `"reference"` | `q_len * kv_len` | dense; everything, forward mode too |
         | `"blockwise"` | `q_len + kv_len` | a scan over blocks with its own gradient: everything, reverse mode only |
-        | `"xla"` | `q_len * kv_len` | `jax.nn.dot_product_attention`; no softcap, dropout, residual, float64 |
+        | `"xla"` | `q_len * kv_len` | `jax.nn.dot_product_attention`; see `available_implementations` |
         | `"cudnn"` | `q_len + kv_len` | the same on NVIDIA's library; see `available_implementations` |
         | `"pallas"` | `q_len + kv_len` | our kernels for Hopper; reverse mode only |
 

@@ -2,8 +2,8 @@
 
 The queries that share keys are the rows of one tile; what is missing of 64 is padding. A block works on one part of the
 keys, which it copies into a ring of shared memory ahead of the products. It is one warpgroup: the copy engine works by
-itself, and a place in the ring is filled again by the one that has just read it. Blocks are small, so that two or more
-share a processor, and one computes while others wait.
+itself, and a place in the ring is filled again by the one that has just read it. Blocks are small, so that up to a
+depth of 128 two share a processor, and one computes while the other waits.
 
 The file imports Mosaic GPU; `jaxdl.kernels` imports it when a kernel is asked for.
 """

@@ -1,7 +1,8 @@
 """The sizes of the Pallas kernels' blocks, and the table of defaults.
 
-A configuration changes a kernel's speed, never its result beyond rounding. `benchmarks/autotune.py` finds which ones
-compile for an H100 without spilling registers, and times them where there is a GPU.
+A configuration changes a kernel's speed, never its result beyond rounding; blocks that need more shared memory than an
+H100 has are refused. `matmul` takes one as an argument, those of attention come from the table.
+`benchmarks/autotune.py` finds which ones compile for an H100 without spilling registers, and times them on a GPU.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-MAX_BLOCK = 256  # rows or columns that one wgmma instruction takes, and the copy engine's longest side
+MAX_BLOCK = 256  # columns that one wgmma instruction takes, and the copy engine's longest side
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ H100 = Table(
         MatmulRow(1024, 1024, MatmulConfig(64, 128, 64, 6)),  # twice the tiles, for want of tiles
         MatmulRow(None, None, MatmulConfig(64, 256, 64, 4)),
     ),
-    decode=(  # small enough for two programs on a multiprocessor, but for the last
+    decode=(  # small enough for two programs on a multiprocessor, but at a depth of 256
         AttentionRow(64, None, None, None, DecodeConfig(128)),
         AttentionRow(256, None, None, None, DecodeConfig(64)),
     ),
@@ -216,8 +217,9 @@ def attention_config(
       depth: the larger of the depths of keys and values, up to 256.
       q_len: number of queries.
       kv_len: number of keys.
-      is_causal: whether queries see no keys behind their own position.
-      is_masked: whether lengths, segment ids or a window hide more, or a softcap has to be undone: it takes registers.
+      is_causal: whether queries see no keys behind their own position, or none behind a window.
+      is_masked: whether lengths, segment ids, a mask or a window hide more, a bias is added, or a softcap has to be
+        undone: it takes registers.
       device_kind: as for `table`.
 
     Raises:

@@ -8,6 +8,7 @@ of a kernel that ask `interpreting()`. It does not know programs of 64 bits.
 Mosaic GPU is imported when a kernel is built, not with `jaxdl`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 OLDEST_JAX = (0, 11)
-REGISTERS = (240, 24)  # of each thread of the two warpgroups of a block that compute, and of the one that copies
+REGISTERS = (240, 24)  # in attention: of each thread of the two warpgroups that compute, and of the one that copies
 SHARED_MEMORY_LIMIT = 232_448  # bytes that a block may have on an H100
 H100_MULTIPROCESSORS = 132
 
@@ -34,12 +35,12 @@ def interpret(detect_races: bool = True) -> Iterator[None]:
 
     Args:
       detect_races: stop with an error where two threads, or a thread and a copy, touch memory in no defined order. It
-        finds most missing waits and fences, not all.
+        finds most missing waits and fences, not all. Registers are not counted.
 
     Raises:
       ImportError: if jax is too old for the kernels.
     """
-    if reason := _too_old():
+    if reason := too_old():
         raise ImportError(f"interpret: {reason}")
     from jax._src.pallas.mosaic_gpu.interpret import interpret_pallas_call
     from jax.experimental.pallas import mosaic_gpu as plgpu
@@ -60,7 +61,7 @@ def interpreting() -> bool:
 
 def refusal() -> str | None:
     """Why the kernels cannot run here; None where they can."""
-    if reason := _too_old():
+    if reason := too_old():
         return reason
     if interpreting():
         return None
@@ -82,7 +83,8 @@ def num_multiprocessors() -> int:
     return device.core_count if device.platform == "gpu" else H100_MULTIPROCESSORS
 
 
-def _too_old() -> str | None:
+def too_old() -> str | None:
+    """Why this version of JAX cannot build the kernels; None if it can."""
     if jax.__version_info__[:2] >= OLDEST_JAX:
         return None
     return f"the Pallas kernels need jax 0.11 or later, on Python 3.12 or later; this is jax {jax.__version__}"
@@ -94,9 +96,16 @@ def kernel(body: Callable[..., None], **options: Any) -> Callable[..., Any]:
     Args:
       body: of references: the inputs, the outputs, the scratch memories.
       options: `out_type`, `scratch_types`, `grid`, `grid_names`, `num_threads`, `thread_name`.
+
+    Raises:
+      ValueError: if the scratch memories are more than an H100 has, which the interpreter would not notice.
     """
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
+    shared = [x for x in jax.tree.leaves(options["scratch_types"]) if getattr(x, "memory_space", None) == plgpu.SMEM]
+    size = sum(math.prod(x.shape) * jnp.dtype(x.dtype).itemsize for x in shared)
+    if size > SHARED_MEMORY_LIMIT:
+        raise ValueError(f"config: expected blocks of at most {SHARED_MEMORY_LIMIT} bytes of shared memory, got {size}")
     params = plgpu.CompilerParams(approx_math=True, lowering_semantics=plgpu.LoweringSemantics.Warpgroup)
     run = plgpu.kernel(body, compiler_params=params, interpret=_interpreter.value, **options)
     if interpreting():

@@ -18,8 +18,9 @@ from jaxdl.nn.convolution_window import Padding, PerAxis, make_window
 class Conv(nn.Module):
     """`convolution` with a kernel that is learned, and a bias for each output channel.
 
-    Fields, parameters and their initial values are those of `flax.linen.Conv`: `kernel` `[*kernel_size, in/groups,
-    features]` and `bias` `[features]`. What it adds is speed on a CPU, where it picks its formulation by shape.
+    Its fields are named as in `flax.linen.Conv` (which has more: `mask`, `precision`, circular and mirrored padding).
+    Its parameters and their initial values are the same: `kernel` `[*kernel_size, in/groups, features]` and `bias`
+    `[features]`. What it adds is speed on a CPU, where it picks its formulation by shape.
 
     Args:
       features: output channels.

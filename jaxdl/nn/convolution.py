@@ -37,9 +37,9 @@ def convolution(
       input_dilation: zeros are put between the pixels, `n - 1` of them (a transposed convolution).
       kernel_dilation: distance between the taps of the kernel.
       feature_group_count: blocks of channels that do not see each other; it divides `in` and `out`.
-      implementation: None picks by shape on a CPU, see `choose`, and takes XLA's anywhere else: the decision falls when
-        the program is lowered for its platform. One of `"xla"`, `"matmul"`, `"shift"`, `"im2col"`, `"toeplitz"`,
-        `"split"` is that formulation with its own gradients, on every platform.
+      implementation: None picks by shape on a CPU, by the table of `choose` in this file, and takes XLA's anywhere
+        else: the decision falls when the program is lowered for its platform. One of `"xla"`, `"matmul"`, `"shift"`,
+        `"im2col"`, `"toeplitz"`, `"split"` is that formulation with its own gradients, on every platform.
 
     Returns:
       `[batch, out_height, out_width, out]` in the dtype of the arguments.

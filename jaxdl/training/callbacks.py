@@ -65,7 +65,7 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError("TensorBoard needs tensorboardX: pip install 'jaxdl[examples]'") from error
+            raise ImportError("TensorBoard needs tensorboardX: pip install -e '.[examples]'") from error
         self._writer: Any = SummaryWriter(str(log_dir))
 
     def __call__(self, state: TrainState, history: History) -> None:

@@ -91,13 +91,13 @@ def test_slices_are_those_of_the_whole(split):
 
 def test_digits_need_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[examples\]'"):
         load("digits")
 
 
 def test_tables_need_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ImportError, match=r"'wine' needs scikit-learn: pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"'wine' needs scikit-learn: pip install -e '\.\[examples\]'"):
         load("wine")
 
 

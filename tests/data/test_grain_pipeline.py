@@ -152,5 +152,5 @@ def test_bad_arguments():
 
 def test_needs_grain(monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[examples\]'"):
         pipeline(ARRAYS, 2, train=True)

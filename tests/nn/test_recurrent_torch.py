@@ -8,7 +8,7 @@ import pytest
 from jaxdl.nn import torch_weights
 from jaxdl.nn.recurrent import GRU, LSTM, RNN
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'jaxdl[bench]'")
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[bench]'")
 
 BATCH, TIME, INPUTS, HIDDEN = 3, 5, 4, 6
 LENGTHS = [3, 5, 1]

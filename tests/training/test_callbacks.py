@@ -31,5 +31,5 @@ def test_scalars_are_written_as_they_come(tmp_path):
 
 def test_without_tensorboardx_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxdl\[examples\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[examples\]'"):
         TensorBoard("log")

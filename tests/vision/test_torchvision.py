@@ -12,7 +12,7 @@ from jaxdl.vision.resnet import resnet18, resnet50
 from jaxdl.vision.torchvision import torchvision_names
 from jaxdl.vision.vgg import VGG
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'jaxdl[bench]'")
+torch = pytest.importorskip("torch", reason="needs PyTorch: pip install -e '.[bench]'")
 import torch_models  # noqa: E402  # beside this file; it imports torch
 
 

@@ -107,7 +107,7 @@ def images(
     for i, (axes, picture) in enumerate(zip(panels, pictures, strict=False)):
         axes.imshow(picture.squeeze(-1) if grey and picture.ndim == 3 else picture, cmap="gray" if grey else None)
         if titles:
-            axes.set_title(titles[i], fontsize=8)
+            axes.set_title(titles[i], fontsize=8, parse_math=False)
     grid.suptitle(title)
     if path is not None:
         grid.savefig(path, dpi=120)
@@ -171,7 +171,7 @@ def attention_heatmaps(
         if of_queries[i]:
             axes.set_yticks(range(len(of_queries[i])), of_queries[i], fontsize=8, parse_math=False)
         if titles:
-            axes.set_title(titles[i], fontsize=10)
+            axes.set_title(titles[i], fontsize=10, parse_math=False)
     for axes in panels[-1]:
         axes.set_xlabel(xlabel)
     for axes in panels[:, 0]:

@@ -1,9 +1,11 @@
 """Scaled dot-product attention (Vaswani et al., 2017, "Attention Is All You Need", section 3.2.1)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from jaxdl.kernels import attention_blockwise, attention_library, attention_pallas, attention_reference
 from jaxdl.kernels.attention_case import Case, make_case
@@ -57,8 +59,9 @@ def attention(
       mask: boolean, of such a shape; True may be seen.
       is_causal: a query sees no key behind its own position.
       scale: factor on the scores; default `depth ** -0.5`.
-      query_seq_lengths: integer `[batch]`; queries from there on are padding.
-      key_value_seq_lengths: integer `[batch]`; keys from there on are padding. They do not move the alignment.
+      query_seq_lengths: integer `[batch]`; queries from there on are padding, any finite numbers.
+      key_value_seq_lengths: integer `[batch]`; keys and values from there on are padding, finite too. They do not move
+        the alignment.
       local_window_size: how far a query sees to the left and to the right of its position; one number for both.
       softcap: bounds the scaled scores smoothly, `softcap * tanh(score / softcap)` (Gemma 2), before the bias.
       query_segment_ids: integer `[batch, q_len]`, with the next: a query sees the keys of its own segment.
@@ -71,10 +74,10 @@ def attention(
         | name | memory | |
         |---|---|---|
         | `"reference"` | `q_len * kv_len` | dense; everything, forward mode too |
-        | `"blockwise"` | `q_len + kv_len` | a scan over blocks with its own gradient: everything, reverse mode only |
+        | `"blockwise"` | `q_len + kv_len` | a scan over blocks with its own gradient: everything, reverse mode once |
         | `"xla"` | `q_len * kv_len` | `jax.nn.dot_product_attention`; see `available_implementations` |
         | `"cudnn"` | `q_len + kv_len` | the same on NVIDIA's library; see `available_implementations` |
-        | `"pallas"` | `q_len + kv_len` | our kernels for Hopper; reverse mode only |
+        | `"pallas"` | `q_len + kv_len` | our kernels for Hopper; reverse mode once |
 
         The kernels of "pallas" take bfloat16 and float16, depths up to 256, and everything but dropout; with a bias, or
         a mask, which becomes one, they have no gradient. They need an NVIDIA GPU of compute capability 9.0 (H100, H200)
@@ -93,7 +96,7 @@ def attention(
     Raises:
       ValueError: if shapes or dtypes do not fit, an option is out of its range, or the named implementation cannot do
         the case, with the reason; or if it has no gradient for the case and is differentiated.
-      TypeError: in forward mode, under "blockwise" and "pallas".
+      TypeError: in forward mode, under "blockwise" and "pallas"; for second derivatives under "blockwise".
     """
     case = make_case(
         query, key, value, bias, mask, is_causal=is_causal, scale=scale, query_seq_lengths=query_seq_lengths,
@@ -110,7 +113,7 @@ def attention(
     if reason := refusal(case, return_residual):
         raise ValueError(f"implementation: {name!r} cannot do this attention: {reason}")
     if name in _OWN_GRADIENT:
-        attend = _reverse_only(name, attend)
+        attend, case = _reverse_only(name, attend), _with_constant_scale(case)
     output, residual = attend(case)
     return (output, residual) if return_residual else output
 
@@ -128,6 +131,15 @@ def _reverse_only(name: str, attend: Implementation) -> Implementation:
         return reverse_only(of_floats, message)(case.query, case.key, case.value, case.extras.bias)
 
     return checked
+
+
+def _with_constant_scale(case: Case) -> Case:
+    """For a gradient that takes the scale for a constant: one that is traced, say learned, joins the query."""
+    scale = case.form.scale
+    if not isinstance(scale, Tracer):
+        return case
+    query = (case.query.astype(case.form.wide) * scale).astype(case.form.dtype)
+    return case._replace(query=query, form=replace(case.form, scale=1.0))
 
 
 def available_implementations(*args: Any, return_residual: bool = False, **kwargs: Any) -> dict[str, str | None]:

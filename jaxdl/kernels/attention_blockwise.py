@@ -30,9 +30,15 @@ def attend(case: Case) -> tuple[jax.Array, jax.Array]:
 def _attend(
     query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None, extras: Extras, form: Form
 ) -> tuple[jax.Array, jax.Array]:
+    output, largest, total = _pool(query, key, value, bias, extras, form)
+    return output, largest + jnp.log(total)
+
+
+def _pool(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form) -> tuple[jax.Array, ...]:
+    """The output; of each row the largest score, and the sum of `exp(score - largest)`: -inf and 1 if it is empty."""
     parts = _cut(query, key, value, bias, extras, form)
 
-    def of_rows(row: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def of_rows(row: jax.Array) -> tuple[jax.Array, ...]:
         q = parts.query[row]
 
         def over(column: jax.Array, carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -52,17 +58,16 @@ def _attend(
         start: Any = zeros - jnp.inf, zeros, jnp.zeros((*shape, form.v_depth), form.wide)
         start, _ = vary_alike(start, q)
         largest, total, output = jax.lax.fori_loop(*parts.columns_seen(row), over, start)
-        empty = total == 0
-        total = jnp.where(empty, 1, total)
-        return (output / total[..., None]).astype(form.dtype), jnp.where(empty, -jnp.inf, largest + jnp.log(total))
+        total = jnp.where(total == 0, 1, total)
+        return (output / total[..., None]).astype(form.dtype), largest, total
 
-    output, residual = jax.lax.map(of_rows, jnp.arange(parts.num_rows))
-    return _join_rows(output, form), _join_rows(residual[..., None], form)[..., 0]
+    output, largest, total = jax.lax.map(of_rows, jnp.arange(parts.num_rows))
+    return _join_rows(output, form), *(_join_rows(x[..., None], form)[..., 0] for x in (largest, total))
 
 
 def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form) -> Any:
-    outputs: Any = _attend(query, key, value, bias, extras, form)
-    return outputs, (query, key, value, bias, extras, *outputs)
+    output, largest, total = _pool(query, key, value, bias, extras, form)
+    return (output, largest + jnp.log(total)), (query, key, value, bias, extras, output, largest, total)
 
 
 def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
@@ -71,12 +76,17 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
     The sum over the keys of a row is the product of the output and its gradient (also under dropout); the gradient of
     the residual is the weights, so it joins that sum.
     """
-    query, key, value, bias, extras, output, residual = saved
-    d_output, d_residual = cotangents
+    query, key, value, bias, extras, output, largest, total = saved
+    d_output, d_residual = _first_order(cotangents)
+    query, key, value, bias = _first_order((query, key, value, bias))
     row_sums = jnp.sum(output.astype(form.wide) * d_output.astype(form.wide), -1) - d_residual
     parts = _cut(query, key, value, bias, extras, form)
     d_outputs = _cut_rows(d_output, form)
-    row_sums, residuals = (_cut_rows(x[..., None], form)[..., 0] for x in (row_sums, residual))
+    row_sums = _cut_rows(row_sums[..., None], form)[..., 0]
+    # Not the residual, which rounds the logarithm of the total away beside a largest score of -1e9. Of rows that see
+    # nothing or only fill a block the largest is inf here, so that their weights exp(score - inf) are 0.
+    largest = _cut_rows(jnp.where(largest == -jnp.inf, jnp.inf, largest)[..., None], form, fill=jnp.inf)
+    totals = _cut_rows(total[..., None], form, fill=1)
     einsum = partial(jnp.einsum, preferred_element_type=form.wide)
 
     def of_columns(carry: tuple[Any, Any], column: jax.Array) -> tuple[tuple[Any, Any], tuple[jax.Array, jax.Array]]:
@@ -84,9 +94,9 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
 
         def over(row: jax.Array, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             d_query, d_bias, d_key, d_value = carry
-            q, d_out, residual = parts.query[row], d_outputs[row], residuals[row][..., None]
+            q, d_out = parts.query[row], d_outputs[row]
             x, slope = parts.scores_and_slope(q, row, column)
-            weights = jnp.where(residual == -jnp.inf, 0, jnp.exp(x - jnp.where(residual == -jnp.inf, 0, residual)))
+            weights = jnp.exp(x - largest[row]) / totals[row]
             d_weights = parts.dropout(einsum("bkgqv,bksv->bkgqs", d_out, v), row, column)
             dropped = parts.dropout(weights, row, column).astype(form.dtype)
             d_scores = weights * (d_weights - row_sums[row][..., None])
@@ -113,6 +123,19 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
 
 
 _attend.defvjp(_forward, _backward)
+
+
+@jax.custom_jvp
+def _first_order(arrays: Any) -> Any:
+    """The identity; its derivative is an error that says more than JAX's about a loop without a fixed length."""
+    return arrays
+
+
+@_first_order.defjvp
+def _refuse_second_order(primals: Any, tangents: Any) -> Any:
+    raise TypeError(
+        "implementation: 'blockwise' of attention has first derivatives only; 'reference' and 'xla' have all of them"
+    )
 
 
 class _Parts:
@@ -196,10 +219,10 @@ def _cut(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form
     return _Parts(_cut_rows(query, form), _cut_columns(key, columns), _cut_columns(value, columns), extras, form)
 
 
-def _cut_rows(x: jax.Array, form: Form) -> jax.Array:
+def _cut_rows(x: jax.Array, form: Form, fill: float = 0) -> jax.Array:
     """`[batch, q_len, heads, d]` as `[blocks, batch, kv_heads, group, rows, d]`."""
     rows = min(BLOCK, form.q_len)
-    x = jnp.pad(x, ((0, 0), (0, -form.q_len % rows), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, -form.q_len % rows), (0, 0), (0, 0)), constant_values=fill)
     x = x.reshape(form.batch, -1, rows, form.kv_heads, form.heads // form.kv_heads, x.shape[-1])
     return x.transpose(1, 0, 3, 4, 2, 5)
 

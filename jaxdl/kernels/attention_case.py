@@ -1,10 +1,12 @@
 """What is asked of attention: its arguments, checked once, and which query sees which key."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,18 @@ def make_case(
         if x is not None and (x.shape != shape or not jnp.issubdtype(x.dtype, jnp.integer)):
             raise ValueError(f"{name}: expected integer {list(shape)}, got {x.dtype}{list(x.shape)}")
 
-    if softcap is not None and not softcap > 0:
+    if softcap is not None and not 0 < softcap < float("inf"):
         raise ValueError(f"softcap: expected a positive number, got {softcap}")
     if not 0 <= dropout_rate < 1:
         raise ValueError(f"dropout_rate: expected a number in [0, 1), got {dropout_rate}")
     if dropout_rate and dropout_key is None:
         raise ValueError(f"dropout_key: a dropout_rate of {dropout_rate} needs one")
+    if scale is not None and jnp.shape(scale):
+        raise ValueError(f"scale: expected one number, got {list(jnp.shape(scale))}")
+    scale, softcap, dropout_rate = (_number(x) for x in (scale, softcap, dropout_rate))
     left, right = _window(local_window_size, q_len + kv_len)
     form = Form(
-        batch, q_len, kv_len, heads, kv_heads, depth, v_depth, query.dtype,
+        batch, q_len, kv_len, heads, kv_heads, depth, v_depth, jax.dtypes.canonicalize_dtype(query.dtype),
         scale=depth**-0.5 if scale is None else scale,
         window=(left, 0 if is_causal else right),
         softcap=softcap,
@@ -128,11 +133,19 @@ def make_case(
     return Case(query, key, value, extras, form)
 
 
+def _number(x: Any) -> Any:
+    """As a Python float: a NumPy scalar would widen what it meets. What is traced stays so."""
+    return x if x is None or isinstance(x, Tracer) else float(x)
+
+
 def _window(size: Any, everything: int) -> tuple[int | None, int | None]:
     if size is None:
         return None, None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 0 for side in sides):
+    try:
+        sides = tuple(operator.index(side) for side in (size if isinstance(size, tuple | list) else (size, size)))
+    except TypeError:
+        sides = ()
+    if len(sides) != 2 or min(sides) < 0:
         raise ValueError(f"local_window_size: expected a whole number of keys, or one for each side; got {size!r}")
     left, right = (None if side >= everything else side for side in sides)
     return left, right

@@ -28,8 +28,12 @@ def attend_xla(case: Case) -> tuple[jax.Array, None]:
     """The mask of a case is written out, because `jax.nn` aligns causal masks and windows with the first key."""
     form, extras = case.form, case.extras
     seen = visible(form, extras, (0, form.q_len), (0, form.kv_len))
+    bias = extras.bias
+    if bias is not None:  # `jax.nn` writes 0.7 finfo.min where nothing is seen; a bias below that would let it in
+        seen = _and_finite(seen, bias)
+        bias = jnp.maximum(bias.astype(form.wide), jnp.finfo(form.wide).min / 4)
     output = jax.nn.dot_product_attention(
-        case.query, case.key, case.value, extras.bias, seen, scale=form.scale, implementation="xla"
+        case.query, case.key, case.value, bias, seen, scale=form.scale, implementation="xla"
     )
     return _with_empty_rows(case, seen, output), None
 
@@ -63,7 +67,15 @@ def attend_cudnn(case: Case) -> tuple[jax.Array, None]:
     )  # fmt: skip
     may_be_empty = extras.mask is not None or lengths
     seen = visible(form, extras, (0, form.q_len), (0, form.kv_len)) if may_be_empty else None
+    if extras.bias is not None:
+        seen = _and_finite(seen, extras.bias)
     return _with_empty_rows(case, seen, output), None
+
+
+def _and_finite(seen: jax.Array | None, bias: jax.Array) -> jax.Array:
+    """A bias of -inf hides, too."""
+    finite = bias > -jnp.inf
+    return finite if seen is None else seen & finite
 
 
 def _with_empty_rows(case: Case, seen: jax.Array | None, output: jax.Array) -> jax.Array:

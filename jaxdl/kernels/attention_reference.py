@@ -9,24 +9,30 @@ from jaxdl.kernels.attention_case import Case, scores
 def attend(case: Case) -> tuple[jax.Array, jax.Array]:
     """`attention` for any case: the output and the residual."""
     form = case.form
-    weights, residual = _softmax(case)
+    exponentials, total, residual = _softmax(case)
     if form.dropout_rate:
-        kept = jax.random.bernoulli(case.extras.dropout_key, 1 - form.dropout_rate, weights.shape)
-        weights = jnp.where(kept, weights / (1 - form.dropout_rate), 0)
+        kept = jax.random.bernoulli(case.extras.dropout_key, 1 - form.dropout_rate, exponentials.shape)
+        exponentials = jnp.where(kept, exponentials / (1 - form.dropout_rate), 0)
     values = case.value.transpose(0, 2, 1, 3)  # [batch, kv_heads, kv_len, v_depth]
-    output = jnp.einsum("bkgqs,bksv->bkgqv", weights.astype(form.dtype), values, preferred_element_type=form.wide)
-    output = output.transpose(0, 3, 1, 2, 4).reshape(form.batch, form.q_len, form.heads, form.v_depth)
+    # Divided by the total only at the end: as float16 the weights of very many keys would be subnormal, and round.
+    output = jnp.einsum("bkgqs,bksv->bkgqv", exponentials.astype(form.dtype), values, preferred_element_type=form.wide)
+    output = (output / total).transpose(0, 3, 1, 2, 4).reshape(form.batch, form.q_len, form.heads, form.v_depth)
     return output.astype(form.dtype), residual.transpose(0, 3, 1, 2).reshape(form.batch, form.q_len, form.heads)
 
 
 def weights(case: Case) -> jax.Array:
     """`[batch, heads, q_len, kv_len]`: what the values are averaged with, before dropout."""
     form = case.form
-    return _softmax(case)[0].reshape(form.batch, form.heads, form.q_len, form.kv_len)
+    exponentials, total, _ = _softmax(case)
+    return (exponentials / total).reshape(form.batch, form.heads, form.q_len, form.kv_len)
 
 
-def _softmax(case: Case) -> tuple[jax.Array, jax.Array]:
-    """The softmax over the keys that are seen, `[batch, kv_heads, group, q_len, kv_len]`, and the log of its sums."""
+def _softmax(case: Case) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Of each row of scores `[batch, kv_heads, group, q_len, kv_len]` the parts of its softmax.
+
+    The exponentials of scores less the largest, at most 1; their sum, 1 where nothing is seen, `[..., q_len, 1]`; the
+    logarithm of the sum of the exponentials of the scores themselves `[..., q_len]`.
+    """
     form = case.form
     grouped = (form.batch, form.q_len, form.kv_heads, form.heads // form.kv_heads, form.depth)
     query = case.query.reshape(grouped).transpose(0, 2, 3, 1, 4)
@@ -38,4 +44,4 @@ def _softmax(case: Case) -> tuple[jax.Array, jax.Array]:
     total = x.sum(-1, keepdims=True)
     empty = total == 0
     residual = jnp.where(empty, -jnp.inf, largest + jnp.log(jnp.where(empty, 1, total)))
-    return x / jnp.where(empty, 1, total), residual[..., 0]
+    return x, jnp.where(empty, 1, total), residual[..., 0]

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 
 from jaxdl.nn.dense import Dense
-from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.dropout import Dropout, check_rate
 from jaxdl.nn.masked_softmax import masked_softmax
 
 
@@ -20,7 +21,8 @@ class AdditiveAttention(nn.Module):
       dtype: the compute type; the default is the widest of inputs and parameters.
 
     Raises:
-      ValueError: at construction, if `hidden_size` is below 1; when called, if the shapes do not fit.
+      ValueError: at construction, if `hidden_size` is below 1 or the rate not in [0, 1]; when called, if the shapes do
+        not fit.
     """
 
     hidden_size: int
@@ -30,6 +32,7 @@ class AdditiveAttention(nn.Module):
     def __post_init__(self) -> None:
         if self.hidden_size < 1:
             raise ValueError(f"hidden_size: expected at least 1, got {self.hidden_size}")
+        check_rate(self.dropout_rate, "dropout_rate")
         super().__post_init__()
 
     @nn.compact
@@ -64,7 +67,8 @@ class AdditiveAttention(nn.Module):
         )  # [batch, queries, keys, hidden]
         scores = self._dense(1, "score")(jnp.tanh(hidden))[..., 0]
         weights = masked_softmax(scores, lengths)
-        return Dropout(self.dropout_rate)(weights, train) @ value, weights
+        dropped, value = promote_dtype(Dropout(self.dropout_rate)(weights, train), value, dtype=self.dtype)
+        return dropped @ value, weights
 
     def _dense(self, size: int, name: str) -> Dense:
         return Dense(size, use_bias=False, dtype=self.dtype, name=name)

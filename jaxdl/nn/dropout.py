@@ -33,7 +33,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x: expected a floating dtype, got {x.dtype}")
-    _check_rate(rate)
+    check_rate(rate)
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
         raise ValueError(f"key: expected one typed key such as jax.random.key(0), got {key!r}")
     rate = float(rate)  # a NumPy scalar would widen the dtype
@@ -60,7 +60,7 @@ class Dropout(nn.Module):
     rate: float
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        check_rate(self.rate)
         super().__post_init__()
 
     @nn.compact
@@ -71,6 +71,7 @@ class Dropout(nn.Module):
         return dropout(x, self.rate, self.make_rng("dropout"))
 
 
-def _check_rate(rate: float) -> None:
+def check_rate(rate: float, name: str = "rate") -> None:
+    """Raises ValueError unless it is a probability."""
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate: expected a number in [0, 1], got {rate}")
+        raise ValueError(f"{name}: expected a number in [0, 1], got {rate}")

@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 
 from jaxdl.nn.dense import Dense
-from jaxdl.nn.dropout import Dropout
+from jaxdl.nn.dropout import Dropout, check_rate
 
 
 class FeedForward(nn.Module):
@@ -24,7 +24,7 @@ class FeedForward(nn.Module):
       dtype: the compute type.
 
     Raises:
-      ValueError: at construction, if a size is below 1.
+      ValueError: at construction, if a size is below 1 or the rate not in [0, 1].
     """
 
     hidden_size: int
@@ -39,6 +39,7 @@ class FeedForward(nn.Module):
         for name, size in (("hidden_size", self.hidden_size), ("out_size", self.out_size)):
             if size is not None and size < 1:
                 raise ValueError(f"{name}: expected at least 1, got {size}")
+        check_rate(self.dropout_rate, "dropout_rate")
         super().__post_init__()
 
     @nn.compact

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 Kernel = Callable[[jax.Array], jax.Array]  # of distances, elementwise
 
@@ -56,11 +57,17 @@ def kernel_regression(
         )
     if value.ndim < 1 or value.shape[0] != key.shape[0]:
         raise ValueError(f"value: expected {key.shape[0]} of them, as many as keys, got {list(value.shape)}")
-    if not width > 0:
+    if not isinstance(width, Tracer) and not width > 0:
         raise ValueError(f"width: expected a positive number, got {width}")
     difference = query[:, None] - key[None]
-    distance = jnp.abs(difference) if query.ndim == 1 else jnp.linalg.norm(difference, axis=-1)
+    distance = jnp.abs(difference) if query.ndim == 1 else _norm(difference)
     similarity = kernel(distance / width)
     total = similarity.sum(-1, keepdims=True)
     weights = similarity / jnp.where(total == 0, 1, total)
     return jnp.tensordot(weights, value, 1), weights
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    """Euclidean, over the last axis; the gradient at 0 is 0, like that of `jnp.abs` (the root alone gives NaN)."""
+    square = jnp.square(x).sum(-1)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

@@ -62,6 +62,8 @@ class MultiHeadAttention(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, got {number}")
         if self.num_kv_heads and self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_kv_heads: expected a divisor of {self.num_heads} heads, got {self.num_kv_heads}")
+        if not 0 <= self.dropout_rate < 1:
+            raise ValueError(f"dropout_rate: expected a number in [0, 1), got {self.dropout_rate}")
         super().__post_init__()
 
     @nn.compact
@@ -165,12 +167,15 @@ def _append(cache: KVCache, key: jax.Array, value: jax.Array) -> KVCache:
         expected = f"[{batch}, {heads}, at least {length}, {head_size}]"
         raise ValueError(f"cache: expected {expected} for these tokens, got {list(cache.key.shape)}")
 
+    if cache.key.dtype != key.dtype or cache.value.dtype != key.dtype or jnp.shape(cache.end):
+        got = f"{cache.key.dtype}, {cache.value.dtype} and {list(jnp.shape(cache.end))}"
+        raise ValueError(f"cache: expected {key.dtype}, the type of these tokens' keys, and an end [], got {got}")
     if not isinstance(cache.end, Tracer) and int(cache.end) + length > size:
         raise ValueError(f"cache: expected room for {length} tokens, got {size} slots with {int(cache.end)} taken")
 
     def write(old: jax.Array, x: jax.Array) -> jax.Array:
         """In place, being one slot for all; a slot of each would scatter."""
-        return jax.lax.dynamic_update_slice_in_dim(old, x.swapaxes(1, 2).astype(old.dtype), cache.end, axis=2)
+        return jax.lax.dynamic_update_slice_in_dim(old, x.swapaxes(1, 2), cache.end, axis=2)
 
     return KVCache(write(cache.key, key), write(cache.value, value), cache.end + length)
 

@@ -45,8 +45,8 @@ def rotary_positions(x: jax.Array, positions: jax.Array | None = None, base: flo
     Raises:
       ValueError: if the shapes do not fit or the depth is odd.
     """
-    if x.ndim != 4:
-        raise ValueError(f"x: expected [batch, length, heads, depth], got {list(x.shape)}")
+    if x.ndim != 4 or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x: expected floating [batch, length, heads, depth], got {x.dtype}{list(x.shape)}")
     if positions is None:
         positions = jnp.arange(x.shape[1])
     if positions.shape not in (x.shape[:2], x.shape[1:2]):
@@ -109,8 +109,14 @@ class LearnedPositions(nn.Module):
         """Adds to `[batch, length, features]` the vectors of `positions` `[batch, length]`, by default 0, 1, ..."""
         if x.ndim != 3 or x.shape[1] > self.max_length:
             raise ValueError(f"x: expected [batch, at most {self.max_length}, features], got {list(x.shape)}")
-        table = self.param("embedding", self.embedding_init, (self.max_length, x.shape[-1]))
-        added = table[None, : x.shape[1]] if positions is None else table[positions]
+        table = self.param("embedding", self.embedding_init, (self.max_length, x.shape[-1]), jnp.float32)
+        if positions is None:
+            return x + table[None, : x.shape[1]].astype(x.dtype)
+        if positions.shape != x.shape[:2] or not jnp.issubdtype(positions.dtype, jnp.integer):
+            got = f"{positions.dtype}{list(positions.shape)}"
+            raise ValueError(f"positions: expected integer {list(x.shape[:2])}, got {got}")
+        known = (positions >= 0) & (positions < self.max_length)
+        added = jnp.where(known[..., None], table[positions], jnp.nan)
         return x + added.astype(x.dtype)
 
 

@@ -24,7 +24,7 @@ class RMSNorm(nn.Module):
     dtype: Any = None
 
     def __post_init__(self) -> None:
-        if self.epsilon < 0:
+        if not self.epsilon >= 0:
             raise ValueError(f"epsilon: expected at least 0, got {self.epsilon}")
         super().__post_init__()
 
@@ -35,7 +35,7 @@ class RMSNorm(nn.Module):
             raise ValueError(
                 f"x: expected floating [..., features] with at least one feature, got {x.dtype}{list(x.shape)}"
             )
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         y = wide * jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + self.epsilon)
         y = y * scale.reshape((1,) * (x.ndim - 1) + scale.shape)

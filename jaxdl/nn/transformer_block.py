@@ -64,6 +64,12 @@ class TransformerBlock(nn.Module):
     dtype: Any = None
     implementation: str | None = None
 
+    def __post_init__(self) -> None:
+        options: Any = {"dropout_rate": self.dropout_rate, "parent": None}  # to fail here and not at the first call
+        MultiHeadAttention(self.num_heads, self.num_kv_heads, **options)
+        FeedForward(self.hidden_size, **options)
+        super().__post_init__()
+
     @nn.compact
     def __call__(
         self,

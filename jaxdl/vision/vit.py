@@ -73,8 +73,8 @@ class ViT(nn.Module):
             raise ValueError(f"images: expected a floating dtype, got {images.dtype}")
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(self.features, patch, patch, padding="VALID", dtype=self.dtype, name="patches")(images)
-        x = x.reshape(batch, -1, self.features)
-        first = self.param("class_token", nn.initializers.zeros, (1, 1, self.features))
+        x = x.reshape(batch, x.shape[1] * x.shape[2], self.features)
+        first = self.param("class_token", nn.initializers.zeros, (1, 1, self.features), jnp.float32)
         x = jnp.concatenate([jnp.broadcast_to(first, (batch, 1, self.features)).astype(x.dtype), x], 1)
         known: Any = self.get_variable("params", "positions")
         if known is not None and len(known["embedding"]) != x.shape[1]:

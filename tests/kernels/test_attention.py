@@ -219,6 +219,102 @@ def test_what_sees_nothing_is_zero_and_so_are_its_gradients(implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_bias_of_all_keys_changes_nothing(implementation):
+    """Of whatever size: the sum of a row must not get lost beside it."""
+    q, k, v = arguments(jnp.float32)
+
+    def gradient(size):
+        bias = jnp.full((1, 1, 1, KV_LEN), size)
+        return jax.grad(lambda v: attention(0 * q, k, v, bias, implementation=implementation).sum())(v)
+
+    np.testing.assert_allclose(gradient(-1e9), gradient(0.0), atol=1e-5)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float32", 100.0), ("float16", 12.0)])
+def test_rows_that_fill_a_block_have_no_gradient(dtype, size):
+    """Seven queries in blocks of four: a large bias of all of them reaches the eighth, which is nobody."""
+    q, k, v = arguments(dtype)
+    bias = jnp.full((1, 1, 1, KV_LEN), size)
+
+    def gradients(implementation):
+        def loss(*arrays):
+            return jnp.sum(attention(*arrays, implementation=implementation).astype(jnp.float32) ** 2)
+
+        return jax.grad(loss, argnums=(0, 1, 2, 3))(q, k, v, bias)
+
+    for ours, expected in zip(gradients("blockwise"), gradients("reference"), strict=True):
+        tolerance = 64 * float(jnp.finfo(dtype).eps)
+        np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("low", [-jnp.inf, float(jnp.finfo(jnp.float32).min)])
+def test_the_lowest_bias_lets_nobody_see_what_the_mask_hides(implementation, low):
+    q, k, v = arguments(jnp.float32)
+    shown = jnp.arange(KV_LEN).reshape(1, 1, 1, KV_LEN) < 2
+    bias = jnp.where(shown, low, 0.0)
+    output = attention(q, k, v, bias, shown, implementation=implementation)
+    np.testing.assert_array_equal(
+        output, attention(q, k, v.at[:, 2:].set(1e3), bias, shown, implementation=implementation)
+    )
+    expected = jnp.zeros_like(output)
+    if low > -jnp.inf:
+        expected += jnp.repeat(v[:, :2].mean(1, keepdims=True), HEADS // KV_HEADS, 2)
+    np.testing.assert_allclose(output, expected, atol=1e-6)
+    hidden = attention(q, k, v, jnp.full_like(bias, -jnp.inf), implementation=implementation)
+    assert not hidden.any()
+
+
+def test_the_mean_of_very_many_values_in_float16():
+    """Each weight is 2e-6, a subnormal number there."""
+    q, k = jnp.zeros((1, 1, 1, 1), jnp.float16), jnp.zeros((1, 500_000, 1, 1), jnp.float16)
+    assert attention(q, k, jnp.ones_like(k), implementation="reference") == 1
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_scale_can_be_learned(implementation):
+    q, k, v = arguments(jnp.float32)
+
+    def loss(scale):
+        return jnp.sum(attention(q, k, v, scale=scale, implementation=implementation) ** 2)
+
+    expected = (loss(0.31) - loss(0.29)) / 0.02
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(0.3), expected, rtol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["scale", "softcap", "dropout_rate"])
+def test_numbers_of_numpy_widen_nothing(name, x64):
+    q, k, v = arguments(jnp.float32)
+    bias = jnp.zeros((1, 1, Q_LEN, KV_LEN), jnp.float32)
+    options = {name: np.float64(0.5), "dropout_key": jax.random.key(0), "return_residual": True}
+    for implementation in ("reference", "blockwise"):
+
+        def outputs(q, bias, implementation=implementation):
+            return attention(q, k, v, bias, implementation=implementation, **options)
+
+        assert {x.dtype for x in outputs(q, bias)} == {jnp.dtype(jnp.float32)}
+        assert {x.dtype for x in jax.grad(lambda *x: outputs(*x)[0].sum(), (0, 1))(q, bias)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.filterwarnings("error")
+def test_arrays_and_whole_numbers_of_numpy(implementation):
+    x, window = np.ones((1, 3, 2, 4)), (np.int64(1), 1)
+    assert attention(x, x, x, local_window_size=window, implementation=implementation).dtype == jnp.float32
+
+
+def test_second_derivatives():
+    q, k, v = arguments(jnp.float32)
+
+    def slope(q, implementation):
+        return jax.grad(lambda q: jnp.sum(attention(q, k, v, implementation=implementation) ** 2))(q).sum()
+
+    assert jax.grad(slope)(q, "reference").any()
+    with pytest.raises(TypeError, match="'blockwise' of attention has first derivatives only; 'reference'"):
+        jax.grad(slope)(q, "blockwise")
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @settings(max_examples=8, deadline=None)
 @given(cut=st.integers(1, KV_LEN - 1), seed=st.integers(0, 100))
 def test_causality(implementation, cut, seed):
@@ -391,7 +487,10 @@ BAD = {
         q, k, v, key_value_seq_lengths=jnp.ones(3, int)
     ),
     "local_window_size: expected": lambda q, k, v: attention(q, k, v, local_window_size=-1),
+    "local_window_size: expected .*; got 2.0": lambda q, k, v: attention(q, k, v, local_window_size=2.0),
+    r"scale: expected one number, got \[4\]": lambda q, k, v: attention(q, k, v, scale=jnp.ones(4)),
     "softcap: expected a positive": lambda q, k, v: attention(q, k, v, softcap=0.0),
+    "softcap: expected a positive number, got inf": lambda q, k, v: attention(q, k, v, softcap=float("inf")),
     r"dropout_rate: expected a number in \[0, 1\)": lambda q, k, v: attention(q, k, v, dropout_rate=1.0),
     "dropout_key: .* needs one": lambda q, k, v: attention(q, k, v, dropout_rate=0.5),
     "implementation: expected None or one of reference, blockwise, xla, cudnn, pallas": lambda q, k, v: attention(

@@ -38,6 +38,19 @@ def test_kernel_regression_of_several_features_and_of_nothing(x64):
     assert not weights.any()
 
 
+@pytest.mark.parametrize("features", [(), (2,)])
+def test_gradients_of_kernel_regression_where_a_query_is_a_key(features, x64):
+    """The distance has a kink there, the Gaussian kernel of it has none."""
+    rng = np.random.default_rng(0)
+    x, value = (jnp.asarray(rng.standard_normal((4, *shape))) for shape in (features, ()))
+    jax.test_util.check_grads(
+        lambda query, key, width: nn.kernel_regression(query, key, value, width=width)[0],
+        (x, x, 0.7), 1, ["rev"], 1e-6, 1e-6,
+    )  # fmt: skip
+    width = jax.jit(jax.grad(lambda width: nn.kernel_regression(x, x, value, width=width)[0].sum()))
+    assert np.isfinite(width(0.7))
+
+
 def test_masked_softmax():
     """D2L 11.3: one length an example, or one a row; what is masked is exactly zero."""
     scores = jnp.asarray(np.random.default_rng(0).standard_normal((2, 2, 4)), jnp.float32)
@@ -69,6 +82,15 @@ def test_additive_attention_term_by_term(x64):
         np.testing.assert_allclose(weights[b, 0, :n], expected, atol=1e-12)
         assert not weights[b, 0, n:].any()
         np.testing.assert_allclose(pooled[b, 0], expected @ v[b, :n], atol=1e-12)
+
+
+def test_additive_attention_computes_in_its_dtype():
+    x = jnp.ones((1, 2, 3))
+    (pooled, weights), variables = nn.AdditiveAttention(4, dtype=jnp.bfloat16).init_with_output(
+        jax.random.key(0), x, x, x
+    )
+    assert pooled.dtype == weights.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
 
 def test_feed_forward_and_rms_norm(x64):
@@ -105,6 +127,9 @@ def test_feed_forward_and_rms_norm(x64):
         ("value: expected 3 of them", lambda x: nn.AdditiveAttention(2).init(jax.random.key(0), x, x, x[:, :2])),
         ("hidden_size: expected at least 1", lambda x: nn.FeedForward(0)),
         ("epsilon: expected at least 0", lambda x: nn.RMSNorm(-1.0)),
+        ("epsilon: expected at least 0", lambda x: nn.RMSNorm(float("nan"))),
+        (r"dropout_rate: expected a number in \[0, 1\]", lambda x: nn.FeedForward(2, dropout_rate=-1.0)),
+        (r"dropout_rate: expected a number in \[0, 1\]", lambda x: nn.AdditiveAttention(2, 1.5)),
         ("x: expected floating", lambda x: nn.RMSNorm().init(jax.random.key(0), jnp.ones((2, 0)))),
     ],
 )

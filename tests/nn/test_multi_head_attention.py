@@ -159,6 +159,11 @@ def test_more_tokens_than_the_cache_holds():
     params, cache = layer.init(jax.random.key(0), x), nn.KVCache.empty(1, 2, 2, 2)
     with pytest.raises(ValueError, match=r"cache: expected \[1, 2, at least 3, 2\] .* got \[1, 2, 2, 2\]"):
         layer.apply(params, x, cache=cache)
+    half = nn.KVCache.empty(1, 3, 2, 2, jnp.bfloat16)
+    with pytest.raises(ValueError, match=r"cache: expected float32, the type of these tokens' keys, .* got bfloat16"):
+        layer.apply(params, x, cache=half)
+    with pytest.raises(ValueError, match=r"cache: expected .* an end \[\], got .* \[1\]"):
+        layer.apply(params, x, cache=nn.KVCache.empty(1, 3, 2, 2)._replace(end=jnp.zeros(1, int)))
     with pytest.raises(ValueError, match="cache: expected no memory with it"):
         layer.apply(params, x, x, cache=cache)
     with pytest.raises(ValueError, match="cache: expected room for 2 tokens, got 2 slots with 1 taken"):

@@ -71,6 +71,8 @@ def test_learned_positions():
     np.testing.assert_array_equal(layer.apply(variables, x)[1], table[:4])
     at = jnp.array([[5, 0, 1, 2], [0, 0, 0, 3]])
     np.testing.assert_array_equal(layer.apply(variables, x, at), table[at])
+    outside = layer.apply(variables, x, at.at[0, :2].set(jnp.array([6, -1])))
+    np.testing.assert_array_equal(jnp.isnan(outside), jnp.zeros_like(x, bool).at[0, :2].set(True))
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,11 @@ def test_learned_positions():
             r"x: expected \[batch, at most 2, features\]",
             lambda: nn.LearnedPositions(2).init(jax.random.key(0), jnp.ones((1, 3, 4))),
         ),
+        (
+            r"positions: expected integer \[1, 2\], got int32\[2\]",
+            lambda: nn.LearnedPositions(2).init(jax.random.key(0), jnp.ones((1, 2, 4)), jnp.arange(2)),
+        ),
+        ("x: expected floating", lambda: nn.rotary_positions(jnp.ones((2, 3, 1, 4), int))),
         ("num_heads", lambda: nn.relative_position_bias(2, 2, 0)),
     ],
 )

@@ -108,6 +108,27 @@ def test_repeats(x64):
     np.testing.assert_allclose(stack.apply(variables, x), expected, atol=1e-12)
 
 
+def test_parameters_and_activations_stay_float32_under_x64(x64):
+    x = jnp.ones((1, 4, FEATURES), jnp.float32)
+    block = nn.TransformerBlock(HEADS, HIDDEN, norm=nn.RMSNorm)
+    y, variables = nn.RepeatedBlocks(block, 2).init_with_output(jax.random.key(0), x)
+    assert {leaf.dtype for leaf in jax.tree.leaves((y, variables))} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+    ("message", "fields"),
+    [
+        ("num_heads: expected at least 1, got 0", {"num_heads": 0}),
+        ("hidden_size: expected at least 1, got 0", {"hidden_size": 0}),
+        ("num_kv_heads: expected a divisor", {"num_kv_heads": HEADS + 1}),
+        (r"dropout_rate: expected a number in \[0, 1\), got 1.0", {"dropout_rate": 1.0}),
+    ],
+)
+def test_errors_at_construction(message, fields):
+    with pytest.raises(ValueError, match=message):
+        nn.TransformerBlock(**{"num_heads": HEADS, "hidden_size": HIDDEN, **fields})
+
+
 def test_errors():
     x = jnp.ones((1, 2, FEATURES))
     with pytest.raises(ValueError, match="memory: expected none without cross_attention"):

@@ -93,6 +93,10 @@ def test_dtype_and_shape():
     logits = model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(1)})
     assert logits.shape == (2, 5)
     assert logits.dtype == jnp.bfloat16
+    assert model.apply(variables, images[:0]).shape == (0, 5)
+    with jax.enable_x64(True):
+        shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def make_model(config: Config, vocabs: tuple[Vocab, Vocab]) -> nlp.Seq2Seq:
 
 def make_optimizer(config: TranslationConfig, steps: int) -> optax.GradientTransformation:
     """Adam behind a clip of the global norm; the modern recipe warms up, then follows a cosine to zero."""
-    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, max(1, steps // 20), steps)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, steps // 20, steps)
     rate = config.learning_rate if config.recipe == "book" else schedule
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
 

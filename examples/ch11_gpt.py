@@ -27,7 +27,7 @@ temperature of 0.7, with
     To love them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax
@@ -37,7 +37,7 @@ import optax
 from ch09_language_model import read_text
 
 from jaxdl import experiment, nlp, nn, plotting, training
-from jaxdl.data import Vocab, random_partition
+from jaxdl.data import Vocab, clean_text, random_partition
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Config(experiment.RunConfig):
                 f"num_generated: with the longest prompt {length} characters, more than num_steps {self.num_steps}; "
                 "lower it, or take shorter prompts"
             )
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: expected a positive number, got {self.temperature}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature: expected a finite number above 0, got {self.temperature}")
         if not self.weight_decay >= 0:
             raise ValueError(f"weight_decay: expected 0 or more, got {self.weight_decay}")
 
@@ -141,6 +141,8 @@ def main(config: Config) -> dict[str, float]:
     """Trains, draws what context is worth, goes on from the prompts, and returns the last row of the history."""
     train_text, eval_text = (read_text(config.data, split) for split in (config.train_split, config.eval_split))
     vocab = Vocab.from_corpus(train_text)
+    if config.data == "time_machine":
+        config = replace(config, prompts=tuple(map(clean_text, config.prompts)))  # as the text is
     if unknown := sorted(set("".join(config.prompts)) - set(vocab.tokens)):
         raise ValueError(f"prompts: expected characters of the training text, got {unknown}")
     print(f"{len(train_text):,} characters to train, {len(eval_text):,} to evaluate, {len(vocab)} in the vocabulary")

@@ -116,6 +116,8 @@ def words(sentence: str) -> set[str]:
 
 def main(config: Config) -> dict[str, float]:
     """Ranks, prints and draws; returns the similarity of the best and of the last sentence."""
+    if config.plot:
+        config.plot.parent.mkdir(parents=True, exist_ok=True)
     folder = minilm_folder()
     model, variables = nlp.load_bert(folder)
     sentences = (config.query, *config.sentences)

@@ -223,6 +223,8 @@ def run(
         needed.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         checkpointer = stack.enter_context(Checkpointer(checkpoints))
+        if config.resume and checkpointer.latest_step is None:
+            print(f"resume: no checkpoint in {checkpoints}, so this run begins at the beginning")
         if config.log_dir:
             writer = TensorBoard(config.log_dir)
             stack.callback(writer.close)

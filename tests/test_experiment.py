@@ -132,6 +132,9 @@ def test_a_run_leaves_its_record_and_resumes(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "c.png").exists()
     assert list((tmp_path / "tb").iterdir())
     assert str(tmp_path / "ck") in capsys.readouterr().out
+    elsewhere = experiment.RunConfig(epochs=1, resume=True, checkpoint_dir=tmp_path / "empty", plot=tmp_path / "d.png")
+    experiment.run("test", elsewhere, compiled, make_state(optax.sgd(0.1)), data, progress=False, folder=tmp_path / "e")
+    assert f"resume: no checkpoint in {tmp_path / 'empty'}" in capsys.readouterr().out
     config = experiment.RunConfig(epochs=3, resume=True, **options)
     seen = []
     state, history = experiment.run(

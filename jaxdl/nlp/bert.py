@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.token_ids import check_tokens, embed
+from jaxdl.nlp.token_ids import check_form, check_tokens, embed, without_padding
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
 from jaxdl.nn.positions import LearnedPositions
@@ -59,6 +59,7 @@ class BERTEncoder(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, got {size}")
         if self.features % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
+        TransformerBlock(self.num_heads, 1, dropout_rate=self.dropout_rate, parent=None)  # which judges the rate
         super().__post_init__()
 
     @nn.compact
@@ -74,15 +75,15 @@ class BERTEncoder(nn.Module):
         Args:
           tokens: integers `[batch, time]`.
           segments: integers `[batch, time]`, of each token; None is 0.
-          lengths: integers `[batch]`: tokens from there on are padding. They change nothing before them, and what is
-            returned for them means nothing.
+          lengths: integers `[batch]`: tokens from there on are padding, any ids. They change nothing before them, and
+            what is returned for them means nothing.
           train: whether dropout is on; needs `rngs={"dropout": key}`.
 
         Returns:
           `[batch, time, features]`.
         """
         segments = jnp.zeros_like(tokens) if segments is None else segments
-        self._check(tokens, segments, lengths)
+        tokens, segments = self._checked(tokens, segments, lengths)
         normal = nn.initializers.normal(0.02)
         table = partial(nn.Embed, features=self.features, embedding_init=normal, dtype=self.dtype)
         x = embed(table(self.vocab_size, name="tokens"), tokens)
@@ -105,13 +106,16 @@ class BERTEncoder(nn.Module):
             x = block(x, lengths=lengths, train=train)
         return x
 
-    def _check(self, tokens: jax.Array, segments: jax.Array, lengths: jax.Array | None) -> None:
-        check_tokens("tokens", tokens, self.vocab_size)
+    def _checked(self, tokens: jax.Array, segments: jax.Array, lengths: jax.Array | None) -> tuple[Any, Any]:
+        """Tokens and segments, with zeros for padding."""
+        check_form("tokens", tokens)
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
         for name, x, shape in (("segments", segments, tokens.shape), ("lengths", lengths, tokens.shape[:1])):
             if x is not None and (x.shape != shape or not jnp.issubdtype(x.dtype, jnp.integer)):
                 raise ValueError(f"{name}: expected integers {list(shape)}, got {x.dtype}{list(x.shape)}")
+        tokens = check_tokens("tokens", tokens, self.vocab_size, lengths)
+        return tokens, segments if lengths is None else without_padding(segments, lengths)
 
 
 def sentence_embedding(encoded: jax.Array, lengths: jax.Array) -> jax.Array:

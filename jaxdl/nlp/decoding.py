@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 StepFn = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -79,7 +80,9 @@ def check_search(
         raise ValueError(
             f"length_limits: expected integers [{batch}], got {length_limits.dtype}{list(length_limits.shape)}"
         )
-    return jnp.clip(length_limits, 0, max_length).astype(jnp.int32)
+    most = min(max_length, jnp.iinfo(length_limits.dtype).max)  # 300 is 44 as a uint8
+    xp = jnp if isinstance(length_limits, jax.Array) else np  # `jnp` would wrap numbers of 64 bits
+    return jnp.asarray(xp.clip(length_limits, 0, most), jnp.int32)
 
 
 def check_alpha(alpha: float) -> None:

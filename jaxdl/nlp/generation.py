@@ -75,14 +75,11 @@ def generate(
             f"{max_new_tokens} new tokens, the last of which is not read, are {reads}"
         )
     if lengths is None:
-        check_tokens("prompt", prompt, model.vocab_size)
-        prompt = widen(prompt)
+        prompt = widen(check_tokens("prompt", prompt, model.vocab_size))
         before, last = None, prompt[:, -1]
     else:
         lengths = check_lengths("lengths", lengths, batch, time, least=1)
-        prompt = jnp.where(jnp.arange(time)[None] < lengths[:, None], prompt, 0)
-        check_tokens("prompt", prompt, model.vocab_size)
-        prompt = widen(prompt)
+        prompt = widen(check_tokens("prompt", prompt, model.vocab_size, lengths))
         before, last = lengths - 1, jnp.take_along_axis(prompt, lengths[:, None] - 1, axis=1)[:, 0]
         last = jnp.where((lengths >= 1) & (lengths <= time), last, -1)  # -1 becomes NaN
 

@@ -46,7 +46,8 @@ class GPT(nn.Module):
       implementation: of the attention, see `jaxdl.kernels.attention`.
 
     Raises:
-      ValueError: at construction, if a size is below 1; when called, if the tokens are not integers `[batch, time]`, or
+      ValueError: at construction, if a size is below 1, `num_heads` does not divide `features`, `num_kv_heads` does not
+        divide it, or the rate is not in [0, 1); when called, if the tokens are not integers `[batch, time]`, or
         more than `max_length`, or the state is of another batch or model, or, where the numbers are known, an id is
         outside the vocabulary or the caches have no room. (In compiled code such an id gives NaN, and a call for which
         there is no room gives NaN for all its tokens.)
@@ -70,6 +71,9 @@ class GPT(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, got {size}")
         if self.features % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
+        TransformerBlock(
+            self.num_heads, 1, num_kv_heads=self.num_kv_heads, dropout_rate=self.dropout_rate, parent=None
+        )  # which judges the rest
         super().__post_init__()
 
     @nn.compact

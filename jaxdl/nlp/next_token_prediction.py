@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.nlp.perplexity import Perplexity
+from jaxdl.nlp.token_ids import without_padding
 from jaxdl.nn.losses import cross_entropy
 from jaxdl.training.metrics import Mean
 from jaxdl.training.step import Batch, EvalFn, LossFn
@@ -34,7 +35,7 @@ def next_token_prediction(model: nn.Module) -> tuple[LossFn, EvalFn]:
 
     def losses(logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Of each predicted token its loss and its weight, `[batch, num_steps]`."""
-        losses = cross_entropy(logits, batch["tokens"][:, 1:])
+        losses = cross_entropy(logits, _real(batch["tokens"][:, 1:], batch))
         weights = jnp.ones_like(losses)
         if "mask" in batch:
             weights *= batch["mask"].astype(weights.dtype)[:, None]
@@ -71,4 +72,9 @@ def _inputs(batch: Batch) -> jax.Array:
             "tokens: expected integers [batch, num_steps + 1] with at least 2 columns, "
             f"got {tokens.dtype}{list(tokens.shape)}"
         )
-    return tokens[:, :-1]
+    return _real(tokens[:, :-1], batch)
+
+
+def _real(tokens: jax.Array, batch: Batch) -> jax.Array:
+    """Padding may be any id."""
+    return without_padding(tokens, batch["length"]) if "length" in batch else tokens

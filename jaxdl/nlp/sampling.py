@@ -43,18 +43,20 @@ def sample(
       what was drawn under the model itself, without temperature and cut.
 
     Raises:
-      ValueError: if a shape or dtype does not fit, the key is not one typed key, `temperature` is not positive,
-        `top_k` is not in [1, vocab], `top_p` not in (0, 1], `max_length` below 1, an id outside the vocabulary, or the
-        step changes the types of the state.
+      ValueError: if a shape or dtype does not fit, the key is not one typed key, `temperature` is not positive
+        and finite, `top_k` is not in [1, vocab], `top_p` not in (0, 1], `max_length` below 1, an id outside the
+        vocabulary, or the step changes the types of the state.
     """
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
         raise ValueError(f"key: expected one typed key such as jax.random.key(0), got {key!r}")
-    if not temperature > 0:
-        raise ValueError(f"temperature: expected a positive number (towards 0: greedy_search), got {temperature}")
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: expected a finite number above 0 (near it: greedy_search), got {temperature}")
     limits = check_search(step_fn, state, start_tokens, max_length, eos_id, pad_id, length_limits)
 
     def choose(logits: jax.Array, t: jax.Array) -> jax.Array:
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32)) / temperature
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits -= logits.max(axis=1, keepdims=True)  # the likeliest gets 0, which no temperature makes infinite
+        logits /= min(max(temperature, 1e-30), 1e30)  # float32 ends soon beyond; so do the differences
         return jax.random.categorical(jax.random.fold_in(key, t), truncate_logits(logits, top_k=top_k, top_p=top_p))
 
     return decode_tokens(

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxdl.nlp.bleu import NgramCounts
 from jaxdl.nlp.generation import translate
-from jaxdl.nlp.token_ids import widen
+from jaxdl.nlp.token_ids import widen, without_padding
 from jaxdl.nn.losses import cross_entropy
 from jaxdl.training.metrics import Mean
 from jaxdl.training.step import Batch, EvalFn, LossFn
@@ -53,7 +53,7 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
             {"params": params, **model_state},
             batch["source"],
             batch["source_length"],
-            batch["target"][:, :-1],
+            _inputs(batch),
             train=True,
             rngs={"dropout": key},
             mutable=list(model_state),
@@ -65,7 +65,7 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
         _check_target(batch)
         variables = {"params": params, **model_state}
         source = batch["source"], batch["source_length"]
-        logits: Any = model.apply(variables, *source, batch["target"][:, :-1])
+        logits: Any = model.apply(variables, *source, _inputs(batch))
         loss, accuracy = scores(logits, batch)
 
         limit = batch["target"].shape[1] - 1
@@ -88,6 +88,11 @@ def teacher_forcing(model: nn.Module, *, eos_id: int = 3, unk_id: int | None = 1
         }
 
     return loss_fn, eval_fn
+
+
+def _inputs(batch: Batch) -> jax.Array:
+    """What the decoder reads."""
+    return without_padding(batch["target"][:, :-1], batch["target_length"])
 
 
 def _weights(batch: Batch) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxdl.nlp.token_ids import check_lengths, check_tokens, embed
+from jaxdl.nlp.token_ids import check_form, check_lengths, check_tokens, embed, without_padding
 from jaxdl.nn.dense import Dense
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
@@ -38,7 +38,7 @@ class _Embedded(nn.Module):
 
     @nn.compact
     def __call__(self, name: str, tokens: jax.Array, positions: jax.Array | None, train: bool) -> jax.Array:
-        check_tokens(name, tokens, self.vocab_size)
+        tokens = check_tokens(name, tokens, self.vocab_size)
         scaled = nn.initializers.normal(self.features**-0.5)
         table = nn.Embed(self.vocab_size, self.features, embedding_init=scaled, dtype=self.dtype, name="tokens")
         x = embed(table, tokens)
@@ -103,6 +103,10 @@ class TransformerEncoder(_Stack):
     @nn.compact
     def __call__(self, tokens: jax.Array, lengths: jax.Array | None = None, train: bool = False) -> jax.Array:
         """Maps integers `[batch, time]` to `[batch, time, features]`; what stands behind `lengths` changes nothing."""
+        check_form("tokens", tokens)
+        if lengths is not None:
+            lengths = check_lengths("lengths", lengths, *tokens.shape)
+            tokens = without_padding(tokens, lengths)
         x = self._embedded()("tokens", tokens, None, train)
         for i in range(self.num_blocks):
             x = self._block(i)(x, lengths=lengths, train=train)
@@ -192,9 +196,9 @@ class Transformer(nn.Module):
       implementation: as in `TransformerEncoder`.
 
     Raises:
-      ValueError: at construction, if a size is below 1 or `num_heads` does not divide `features`; when called, as
-        encoder and decoder, or if the source lengths are not integers `[batch]`, or, where the numbers are known, one
-        is not in [0, source_time].
+      ValueError: at construction, if a size is below 1, `num_heads` does not divide `features` or the rate is not in
+        [0, 1); when called, as encoder and decoder, or if the source lengths are not integers `[batch]`, or, where the
+        numbers are known, one is not in [0, source_time].
     """
 
     source_vocab_size: int
@@ -217,6 +221,7 @@ class Transformer(nn.Module):
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
         if self.features % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of {self.features} features, got {self.num_heads}")
+        TransformerBlock(self.num_heads, 1, dropout_rate=self.dropout_rate, parent=None)  # which judges the rate
         super().__post_init__()
 
     def setup(self) -> None:
@@ -249,8 +254,9 @@ class Transformer(nn.Module):
 
     def _read(self, source: jax.Array, source_length: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """The encoder's output, and the lengths as an array."""
-        check_tokens("source", source, self.source_vocab_size)
+        check_form("source", source)
         source_length = check_lengths("source_length", source_length, *source.shape)
+        source = check_tokens("source", source, self.source_vocab_size, source_length)
         return self.encoder(source, source_length, train), source_length
 
     def decode(

@@ -136,13 +136,25 @@ def test_the_flags_are_honoured(run, tmp_path):
     assert list((tmp_path / "log").iterdir())
 
 
+def test_prompts_are_cleaned_as_their_text_is(run, monkeypatch):
+    """The Time Machine has small letters only; the default prompts do not."""
+    monkeypatch.setattr(ch11_gpt, "read_text", lambda name, split: "an exception is raised at the end of time " * 20)
+
+    def stop(config, vocab_size):
+        raise InterruptedError(config.prompts)
+
+    monkeypatch.setattr(ch11_gpt, "make_model", stop)
+    with pytest.raises(InterruptedError, match="'the ', 'an exception is'"):
+        run(data="time_machine", prompts=("The ", "An exception is"))
+
+
 def test_flags_that_make_no_sense_are_refused(run):
     for fields, message in (
         ({"prompts": ()}, r"prompts: expected one or more, of at least one character each, got \(\)"),
         ({"prompts": ("a", "")}, "prompts: expected one or more"),
         ({"num_generated": 0}, "num_generated: expected at least 1, got 0"),
         ({"num_generated": 128}, "num_generated: with the longest prompt 156 characters, more than num_steps 128"),
-        ({"temperature": 0.0}, "temperature: expected a positive number, got 0.0"),
+        ({"temperature": 0.0}, "temperature: expected a finite number above 0, got 0.0"),
         ({"weight_decay": -1.0}, "weight_decay: expected 0 or more, got -1.0"),
     ):
         with pytest.raises(ValueError, match=message):

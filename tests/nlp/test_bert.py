@@ -126,7 +126,7 @@ def test_padding_changes_nothing(encoder):
         return (embedded**3).sum(), embedded
 
     inside = jnp.arange(6)[None] < lengths[:, None]
-    others = jnp.where(inside, ids, 3), jnp.where(inside, segments, 1)
+    others = jnp.where(inside, ids, -1), jnp.where(inside, segments, -1)
     assert (others[0] != ids).any()
     (_, expected), gradient = cubes(variables, ids, segments)
     for padded in (others, (ids[:, :5], segments[:, :5])):

@@ -205,6 +205,8 @@ def test_prompts_may_be_lists_or_have_few_bits():
     expected, *found = jax.jit(lambda: [run(prompt, LENGTHS).tokens for prompt in prompts])()
     for tokens in found:
         np.testing.assert_array_equal(tokens, expected)
+    with pytest.raises(ValueError, match=f"prompt: expected ids .* to {2**32 + 2}"):
+        run(np.full(PROMPT.shape, 2**32 + 2), LENGTHS)
 
 
 def test_it_goes_on_with_what_it_learned():

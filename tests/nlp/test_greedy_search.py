@@ -67,6 +67,19 @@ def test_an_empty_batch():
     assert decoded.tokens.shape == (0, 5)
 
 
+@pytest.mark.parametrize(
+    "limit", [np.int8(100), np.uint8(200), np.int64(2**63 - 1), np.int32(-5), jnp.int8(100), jnp.uint8(200)], ids=repr
+)
+def test_limits_of_any_type(limit):
+    """300 is 44 in eight bits."""
+    model = MarkovModel(1, batch=1, vocab=3)
+    limits = limit.reshape(1)
+    found = greedy_search(
+        model.step, model.state(), jnp.zeros(1, jnp.int32), max_length=300, eos_id=None, length_limits=limits
+    )
+    assert found.lengths.tolist() == [min(max(int(limit), 0), 300)]
+
+
 def search(**changed):
     arguments = {"step_fn": book_step, "state": book_state(), "start_tokens": START, "max_length": 3, "eos_id": EOS}
     return greedy_search(**(arguments | changed))

@@ -9,8 +9,9 @@ import optax
 import pytest
 from flax import linen
 
+from jaxdl import nn
 from jaxdl.data import random_partition
-from jaxdl.nlp.next_token_prediction import next_token_prediction
+from jaxdl.nlp import GPT, RNNLanguageModel, next_token_prediction
 from jaxdl.training import init_state, jit_step, make_step, sum_gradients
 
 VOCAB = 4
@@ -73,6 +74,18 @@ def test_padding_changes_no_loss_and_no_gradient():
     batch = {"tokens": padded, "length": np.array([2, 2, 4]), "mask": np.array([1.0, 1.0, 0.0], np.float32)}
     same, _ = gradients(params, {}, batch, key)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), same, sums)
+
+
+@pytest.mark.parametrize("model", [GPT(5, 4, 8, 2, 1), RNNLanguageModel(5, nn.GRU(6))], ids=["GPT", "GRU"])
+def test_padding_may_be_no_token_at_all(model):
+    tokens, key = np.array([[0, 1, 2, 3], [2, 1, 0, 4]], np.int32), jax.random.key(0)
+    batch = {"tokens": tokens, "length": np.array([1, 3])}
+    gradients = jax.jit(sum_gradients(next_token_prediction(model)[0]))
+    params = model.init(key, tokens[:, :-1])["params"]
+    expected, _ = gradients(params, {}, batch, key)
+    padded = np.where(np.arange(4)[None] <= batch["length"][:, None], tokens, -1)
+    found, _ = gradients(params, {}, batch | {"tokens": padded}, key)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, expected)
 
 
 def test_errors():

@@ -67,13 +67,24 @@ def test_sequences_end_and_differ_step_by_step():
     assert len({valid(decoded, row) for row in range(50)}) > 25
 
 
-@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}])
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 1e-6}, {"temperature": 1e-4}, {"temperature": 1e-45}])
 def test_the_extremes_are_greedy_search(options):
     model = MarkovModel(2, batch=10, vocab=6)
     start = jnp.zeros(10, jnp.int32)
     drawn = sample(model.step, model.state(), start, jax.random.key(0), max_length=5, eos_id=2, **options)
     greedy = jitted(greedy_search, model, max_length=5, eos_id=2)(model.state(), start)
     np.testing.assert_array_equal(drawn.tokens, greedy.tokens)
+
+
+def test_the_highest_temperature_draws_all_that_is_not_forbidden_alike():
+    logits = jnp.array([-jnp.inf, 9.0, -3.0, 0.0])
+    drawn = sample(
+        lambda state, tokens: (jnp.tile(logits, (ROWS, 1)), state),
+        (), jnp.zeros(ROWS, jnp.int32), jax.random.key(0), max_length=1, eos_id=None, temperature=1e40,
+    )  # fmt: skip
+    counts = np.bincount(drawn.tokens[:, 0], minlength=4)
+    assert counts[0] == 0
+    assert stats.chisquare(counts[1:]).pvalue > 1e-3
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,7 +116,8 @@ def test_no_cut_leaves_all():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0}, r"temperature: expected a positive number \(towards 0: greedy_search\), got 0"),
+        ({"temperature": 0}, r"temperature: expected a finite number above 0 \(near it: greedy_search\), got 0"),
+        ({"temperature": float("inf")}, "temperature: expected a finite number above 0 .*, got inf"),
         ({"top_k": 0}, r"top_k: expected a number in \[1, 5\], got 0"),
         ({"top_k": 6}, r"top_k: expected a number in \[1, 5\], got 6"),
         ({"top_p": 0.0}, r"top_p: expected a number in \(0, 1\], got 0.0"),

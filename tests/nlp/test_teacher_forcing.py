@@ -71,7 +71,7 @@ def test_padding_changes_nothing_and_micro_batches_add_up(x64):
     expected = compiled(*arguments, batch, jax.random.key(0))
     other = batch | {
         name: jnp.where(
-            jnp.arange(batch[name].shape[1])[None] >= batch[f"{name}_length"][:, None] + first, 7, batch[name]
+            jnp.arange(batch[name].shape[1])[None] >= batch[f"{name}_length"][:, None] + first, -1, batch[name]
         )
         for name, first in (("source", 0), ("target", 1))
     }

@@ -112,11 +112,15 @@ def translator():
 
 def test_padding_changes_nothing(translator):
     model, variables, source, lengths = translator
-    other = jnp.where(jnp.arange(6)[None] < lengths[:, None], source, 2)
+    other = jnp.where(jnp.arange(6)[None] < lengths[:, None], source, -1)
     target = tokens(3, 5, seed=3)
     forward = jax.jit(lambda source: model.apply(variables, source, lengths, target))
     assert (other != source).any()
     np.testing.assert_array_equal(forward(source), forward(other))
+    encoder, params = TransformerEncoder(11, **TINY), {"params": variables["params"]["encoder"]}
+    inside = jnp.arange(6)[None, :, None] < lengths[:, None, None]
+    first, second = (jnp.where(inside, encoder.apply(params, each, lengths), 0) for each in (source, other))
+    np.testing.assert_array_equal(first, second)
     later = forward(source)
     changed = model.apply(variables, source, lengths, target.at[:, 3:].set(5))
     np.testing.assert_allclose(changed[:, :3], later[:, :3], atol=1e-6)
@@ -237,6 +241,10 @@ ERRORS = {
         jax.random.key(0), jnp.ones((1, 3), int), GPT(5, 4).empty_state(1), jnp.ones(2, int)
     ),
     "hidden_size: expected at least 1, got 0": lambda: Transformer(5, 5, hidden_size=0),
+    r"dropout_rate: expected a number in \[0, 1\), got 2.0": lambda: Transformer(5, 5, dropout_rate=2.0),
+    r"dropout_rate: expected a number in \[0, 1\), got 1.0": lambda: GPT(5, dropout_rate=1.0),
+    r"dropout_rate: expected a number in \[0, 1\), got -1.0": lambda: BERTEncoder(5, dropout_rate=-1.0),
+    "num_kv_heads: expected a divisor of 4 heads, got 3": lambda: GPT(5, num_heads=4, num_kv_heads=3),
     "hidden_size: expected at least 1, got 0.*": lambda: GPT(5, hidden_size=0),
     "num_kv_heads: expected at least 1, got 0": lambda: GPT(5, num_kv_heads=0),
     r"state: expected one of \[rows, blocks\] \[2, 4\], got \[1, 4\]": lambda: GPT(5, 4).init(

@@ -82,12 +82,11 @@ class BERTEncoder(nn.Module):
         Returns:
           `[batch, time, features]`.
         """
-        segments = jnp.zeros_like(tokens) if segments is None else segments
-        tokens, segments = self._checked(tokens, segments, lengths)
+        tokens, segment_ids = self._checked(tokens, segments, lengths)
         normal = nn.initializers.normal(0.02)
         table = partial(nn.Embed, features=self.features, embedding_init=normal, dtype=self.dtype)
         x = embed(table(self.vocab_size, name="tokens"), tokens)
-        x = x + embed(table(self.num_segments, name="segments"), segments)
+        x = x + embed(table(self.num_segments, name="segments"), segment_ids)
         x = LearnedPositions(self.max_length, name="positions")(x)
         norm = partial(LayerNorm, epsilon=self.epsilon)
         x = Dropout(self.dropout_rate)(norm(dtype=self.dtype, name="norm")(x), train)
@@ -109,6 +108,7 @@ class BERTEncoder(nn.Module):
     def _checked(self, tokens: jax.Array, segments: jax.Array, lengths: jax.Array | None) -> tuple[Any, Any]:
         """Tokens and segments, with zeros for padding."""
         check_form("tokens", tokens)
+        segments = jnp.zeros_like(tokens) if segments is None else segments
         if tokens.shape[1] > self.max_length:
             raise ValueError(f"tokens: expected at most {self.max_length} a text, got {list(tokens.shape)}")
         for name, x, shape in (("segments", segments, tokens.shape), ("lengths", lengths, tokens.shape[:1])):

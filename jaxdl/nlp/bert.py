@@ -105,7 +105,7 @@ class BERTEncoder(nn.Module):
             x = block(x, lengths=lengths, train=train)
         return x
 
-    def _checked(self, tokens: jax.Array, segments: jax.Array, lengths: jax.Array | None) -> tuple[Any, Any]:
+    def _checked(self, tokens: Any, segments: Any, lengths: Any) -> tuple[Any, Any]:
         """Tokens and segments, with zeros for padding."""
         check_form("tokens", tokens)
         segments = jnp.zeros_like(tokens) if segments is None else segments

@@ -2,7 +2,7 @@
 
     python benchmarks/generation.py --cases lstm,gpt --batch-sizes 1,64 --peer-python PATH
 
-Prints one JSON line a case and batch size. Ours is `nlp.generate` by greedy search, one compiled loop over all tokens.
+Prints one JSON line a case and batch size. Ours is `nlp.generate` by greedy search, one compiled call for all tokens.
 PyTorch's is a Python loop over a step, whichever is the fastest in a short trial:
 
 - `lstm`: one-hot characters, 28, into an LSTM of 256 units; theirs is `nn.LSTM` or `nn.LSTMCell`, eager or compiled;

@@ -7,7 +7,8 @@ leaf has the rows as its leading axis**, so that a search can copy and reorder r
 `batch * beam_size` of them). A leaf without axes, such as a position, belongs to all rows alike. What stays the same at
 every step but differs between rows, such as the outputs of an encoder, is part of the state too; parameters are what
 the function closes over. The types and shapes of the state stay as they are. A state that holds so many tokens and no
-more, such as the caches of a transformer, says so by an attribute `capacity`, and the searches ask no more of it.
+more, such as the caches of a transformer, says so by an attribute `capacity`, and the searches ask no more of it. If it
+also has a method `resized(capacity)`, `decode_tokens` lets it grow: a step takes as long as there are slots to read.
 
 The searches are pure. Put them under `jax.jit` together with what makes the state, and decoding is one compiled call:
 
@@ -19,11 +20,15 @@ The searches are pure. Put them under `jax.jit` together with what makes the sta
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+STAGE = 64  # steps at least between two sizes of a state that grows
+MAX_STAGES = 4  # each is compiled
 
 StepFn = Callable[[Any, jax.Array], tuple[jax.Array, Any]]
 
@@ -124,9 +129,9 @@ def decode_tokens(
       pad_id: stands behind the end.
     """
 
-    def unfinished(carry: Any) -> jax.Array:
+    def unfinished(end: int, carry: Any) -> jax.Array:
         t, done = carry[0], carry[-1]
-        return (t < max_length) & ~jnp.all(done)
+        return (t < end) & ~jnp.all(done)
 
     def step(carry: Any) -> Any:
         t, state, last, (tokens, lengths, scores), done = carry
@@ -150,7 +155,13 @@ def decode_tokens(
     )
     state = jax.tree.map(jnp.asarray, state)
     carry = (jnp.zeros((), jnp.int32), state, start_tokens, empty, limits < 1)
-    return jax.lax.while_loop(unfinished, step, carry)[3]
+    stages = max(1, min(MAX_STAGES, max_length // STAGE)) if hasattr(state, "resized") else 1
+    for i in range(1, stages + 1):
+        end = max_length * i // stages
+        if stages > 1:  # there is room for all steps, so less serves the first
+            carry = carry[0], carry[1].resized(state.capacity - max_length + end), *carry[2:]
+        carry = jax.lax.while_loop(partial(unfinished, end), step, carry)
+    return carry[3]
 
 
 def normalize(log_probability: jax.Array, lengths: jax.Array, alpha: float) -> jax.Array:

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxdl.nlp.token_ids import check_tokens, embed, widen
 from jaxdl.nn.dropout import Dropout
 from jaxdl.nn.layer_norm import LayerNorm
-from jaxdl.nn.multi_head_attention import KVCache
+from jaxdl.nn.multi_head_attention import KVCache, resize
 from jaxdl.nn.positions import LearnedPositions
 from jaxdl.nn.transformer_block import TransformerBlock
 
@@ -26,6 +26,11 @@ class GPTState(NamedTuple):
     def capacity(self) -> int:
         """How many tokens the caches hold."""
         return self.caches[0].key.shape[2]
+
+    def resized(self, capacity: int) -> "GPTState":
+        """The same with other caches, of the first slots or with empty ones behind."""
+        real = None if self.real is None else resize(self.real, capacity, axis=1, fill=True)
+        return self._replace(real=real, caches=tuple(cache.resized(capacity) for cache in self.caches))
 
 
 class GPT(nn.Module):

@@ -25,6 +25,18 @@ class KVCache(NamedTuple):
         zeros = jnp.zeros((batch_size, kv_heads, size, head_size), dtype)
         return cls(zeros, zeros, jnp.zeros((), jnp.int32))
 
+    def resized(self, size: int) -> "KVCache":
+        """The first `size` slots, or all and empty ones behind. One that loses tokens has room for none any more."""
+        key, value = (resize(x, size, axis=2) for x in (self.key, self.value))
+        return KVCache(key, value, jnp.where(self.end <= size, self.end, jnp.iinfo(jnp.int32).max // 2))
+
+
+def resize(x: jax.Array, size: int, *, axis: int, fill: Any = 0) -> jax.Array:
+    """The first `size` elements of an axis, or all with `fill` behind."""
+    kept = jax.lax.slice_in_dim(x, 0, min(size, x.shape[axis]), axis=axis)
+    widths = [(0, size - kept.shape[axis] if i == axis else 0) for i in range(x.ndim)]
+    return jnp.pad(kept, widths, constant_values=fill)
+
 
 class MultiHeadAttention(nn.Module):
     """Projects to several heads, attends in each, and projects their outputs together.

@@ -17,6 +17,7 @@ from jaxdl.nlp import (
     Seq2Seq,
     Transformer,
     beam_search,
+    decoding,
     generate,
     greedy_search,
     next_token_prediction,
@@ -169,6 +170,50 @@ def test_one_compilation_serves_all_prompts_lengths_and_keys(name, compilations)
         found.append(run(decoder.variables, prompt, lengths, key=key))
     assert len(compilations) == before + 1
     assert any((one.tokens != found[0].tokens).any() for one in found)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("options", [{}, {"search": sample, "key": jax.random.key(0), "temperature": 2.0}])
+def test_caches_that_grow_on_the_way_change_nothing(monkeypatch, lengths, options):
+    """Long texts are decoded in stages, which read the first slots of the caches as far as they can be filled."""
+    model, capacities = GPT(VOCAB, 20, 8, 2, 1), []
+    variables, search = drawn(model, PROMPT), options.get("search", greedy_search)
+
+    def recording(step_fn, state, *args, **rest):
+        def step(state, tokens):
+            capacities.append(state.capacity)
+            return step_fn(state, tokens)
+
+        return search(step, state, *args, **rest)
+
+    def run():
+        capacities.clear()
+        arguments = options | {"search": recording, "max_new_tokens": 15, "eos_id": None}
+        return jax.jit(partial(generate, model, **arguments))(variables, PROMPT, lengths)
+
+    whole = run()
+    assert set(capacities) == {19}
+    monkeypatch.setattr(decoding, "STAGE", 3)
+    staged = run()
+    assert sorted(set(capacities)) == [7, 11, 15, 19]
+    np.testing.assert_array_equal(staged.tokens, whole.tokens)
+    np.testing.assert_allclose(staged.scores, whole.scores, rtol=1e-4)
+
+
+def test_a_cache_without_room_for_all_steps_gives_no_score(monkeypatch):
+    """Nor does one whose first part, with less room, would lose what it holds."""
+    model = GPT(VOCAB, 20, 8, 2, 1)
+    variables = drawn(model, PROMPT)
+    _, state = model.apply(variables, PROMPT, model.empty_state(3, 8))  # 5 slots of 8 are taken
+
+    def step_fn(state, tokens):
+        logits, state = model.apply(variables, tokens[:, None], state)
+        return logits[:, 0], state
+
+    for stage in (64, 2):
+        monkeypatch.setattr(decoding, "STAGE", stage)
+        scores = [greedy_search(step_fn, state, PROMPT[:, 0], max_length=n, eos_id=None).scores for n in (3, 4, 8)]
+        assert [np.isnan(x).all() for x in scores] == [False, True, True]
 
 
 def test_half_precision_and_an_empty_batch():

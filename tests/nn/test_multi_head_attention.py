@@ -104,6 +104,21 @@ def test_the_cache_gives_what_the_whole_sequence_gives(options, x64, compilation
     assert np.isnan(step(cache, x[:, :1], lengths[:, None])[0]).all()  # no room: not an answer from what is there
 
 
+def test_a_cache_of_another_size():
+    layer, x = nn.MultiHeadAttention(2), jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 4)), jnp.float32)
+    params = layer.init(jax.random.key(0), x)
+    _, cache = layer.apply(params, x[:, :2], cache=nn.KVCache.empty(1, 5, 2, 2))
+    expected, _ = layer.apply(params, x[:, 2:], cache=cache)
+    call = jax.jit(lambda cache: layer.apply(params, x[:, 2:], cache=cache))
+    for size in (3, 5, 8):
+        output, after = call(cache.resized(size))
+        np.testing.assert_allclose(output, expected, atol=1e-6)
+        assert after.key.shape == after.value.shape == (1, 2, size, 2)
+        assert after.end == 3
+    lost = cache.resized(1).resized(5)  # a token is gone for good
+    assert np.isnan(call(lost)[0]).all()
+
+
 def test_rotary_positions_are_the_slots_of_the_cache_by_default(x64):
     layer, x = nn.MultiHeadAttention(2, rotary=True), normal(2, 5, 8)
     params, cache = layer.init(jax.random.key(0), x), nn.KVCache.empty(2, 5, 2, 4, x.dtype)

@@ -39,8 +39,8 @@ class RepeatedBlocks(nn.Module):
     is much larger than A squared. On a CPU, XLA undoes remat in an unrolled stack; in a scan like this one it saves.
 
     Args:
-      block: the block with its hyperparameters: a Linen module called as `block(x, *args, train=train)` that returns
-        an array of the shape and dtype of `x`. It is a template and holds no variables of its own.
+      block: the block with its hyperparameters: a Linen module called as `block(x, *args, train=train, **kwargs)`,
+        which returns an array of the shape and dtype of `x`. It is a template and holds no variables of its own.
       num_blocks: N.
       remat: as above. "sqrt" makes groups as large as the divisor of N that is nearest to sqrt(N), the smaller of two;
         a prime N gives groups of one block, which is "full". A policy is one of `jax.checkpoint_policies`, such
@@ -77,13 +77,14 @@ class RepeatedBlocks(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *args: Any, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, *args: Any, train: bool = False, **kwargs: Any) -> jax.Array:
         """Maps `x` through all blocks.
 
         Args:
           x: what the first block takes, `[batch, ...]`.
           args: further arguments, the same for every block, such as an attention mask.
           train: passed on to the blocks.
+          kwargs: further arguments by name, such as `is_causal=True` for a `TransformerBlock`.
 
         Returns:
           An array of the shape and dtype of `x`.
@@ -94,7 +95,7 @@ class RepeatedBlocks(nn.Module):
         stored = {name: tree["blocks"] for name, tree in self.variables.items() if "blocks" in tree}
         initializing = self.is_initializing() and not stored
         if initializing:
-            stored = _name_axis(jax.vmap(lambda keys: block.init(keys, x, *args, train=train))(keys))
+            stored = _name_axis(jax.vmap(lambda keys: block.init(keys, x, *args, train=train, **kwargs))(keys))
             for collection, tree in stored.items():
                 self.put_variable(collection, "blocks", tree)
         self._check_stacked(stored)
@@ -102,7 +103,7 @@ class RepeatedBlocks(nn.Module):
 
         def one_block(x: jax.Array, stacked: Any) -> tuple[jax.Array, Any]:
             variables, keys = stacked
-            y, updates = block.apply(variables, x, *args, train=train, rngs=keys, mutable=mutable)
+            y, updates = block.apply(variables, x, *args, train=train, rngs=keys, mutable=mutable, **kwargs)
             if _describe(y) != _describe(x):
                 raise ValueError(f"block: expected it to return {_describe(x)} like its input, got {_describe(y)}")
             return y, updates

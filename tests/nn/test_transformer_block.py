@@ -108,6 +108,27 @@ def test_repeats(x64):
     np.testing.assert_allclose(stack.apply(variables, x), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("remat", ["none", "sqrt"])
+def test_repeats_what_is_causal_and_padded(remat, x64):
+    """Arguments by name reach every block, recomputed or not."""
+    x, options = normal(2, 5, FEATURES), {"is_causal": True, "lengths": jnp.array([5, 3])}
+    block = nn.TransformerBlock(HEADS, HIDDEN)
+    stack = nn.RepeatedBlocks(block, 4, remat)
+    variables = stack.init(jax.random.key(0), x, **options)
+
+    def one_by_one(variables, x):
+        for i in range(4):
+            of_block = jax.tree.map(lambda leaf, i=i: leaf[i], variables["params"]["blocks"])
+            x = block.apply({"params": of_block}, x, **options)
+        return x
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(lambda v, f=f: (f(v, x) ** 2).sum()))(variables)
+        for f in (lambda v, x: stack.apply(v, x, **options), one_by_one)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), found, expected)
+
+
 def test_parameters_and_activations_stay_float32_under_x64(x64):
     x = jnp.ones((1, 4, FEATURES), jnp.float32)
     block = nn.TransformerBlock(HEADS, HIDDEN, norm=nn.RMSNorm)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
@@ -66,6 +67,7 @@ class Conv(nn.Module):
         if self.implementation is not None and self.implementation not in FORMS:
             known = ", ".join(FORMS)
             raise ValueError(f"implementation: expected None or one of {known}; got {self.implementation!r}")
+        _size(self.kernel_size)
         super().__post_init__()
 
     @nn.compact
@@ -134,6 +136,7 @@ class ConvTranspose(nn.Module):
     def __post_init__(self) -> None:
         if self.features < 1:
             raise ValueError(f"features: expected at least 1, got {self.features}")
+        _size(self.kernel_size)
         super().__post_init__()
 
     @nn.compact
@@ -156,7 +159,10 @@ class ConvTranspose(nn.Module):
 
 
 def _size(kernel_size: PerAxis) -> tuple[int, ...]:
-    return (kernel_size,) if isinstance(kernel_size, int) else tuple(kernel_size)
+    size = (kernel_size,) if isinstance(kernel_size, int | np.integer) else tuple(kernel_size)
+    if not size or not all(isinstance(n, int | np.integer) and n >= 1 for n in size):
+        raise ValueError(f"kernel_size: expected a number of at least 1, or one for each axis, got {kernel_size!r}")
+    return tuple(int(n) for n in size)
 
 
 def _one_batch_axis(x: jax.Array, rank: int) -> tuple[jax.Array, tuple[int, ...]]:

@@ -49,7 +49,8 @@ def convolution(
         image, or the named implementation cannot do the case, with the reason.
 
     Note: forward mode (`jax.jvp`) and higher derivatives work with every implementation. Where the table picks, the
-    residuals are the two arguments; a formulation that was named keeps what it made of them.
+    residuals are the two arguments; a formulation that was named keeps what it made of them. "toeplitz" multiplies rows
+    with zeros, so that a pixel that is infinite or NaN makes whole rows of the output NaN, or of the gradient of x.
     """
     check_arrays(x, kernel, feature_group_count)
     window = make_window(
@@ -65,6 +66,7 @@ def convolution(
     return _forced(x, kernel, window, implementation)
 
 
+MAX_BAND = 2**17  # numbers in the matrix of `toeplitz`: a larger one costs more than it saves, and has no bound
 MAX_TAPS = 64  # of a larger kernel the unrolled forms take long to compile: 4 million taps would never end
 
 
@@ -94,12 +96,12 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     | many channels, tiny image | im2col, all three | 7.4, 6.8, 8.8 | 13, 15, 11 | 3 x 3, 512 |
     | else | xla, all three | | | |
 
-    The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, and at most 32 output
-    channels; many is 128 input channels or more, tiny an output of at most 36 pixels. Kernels of more than 64 pixels
-    are left to XLA, if not split, because the forms are unrolled over them. CPU time (of all threads), jax 0.12 on two
-    cores, batch 32, 3 x 3 kernels if not said otherwise (`benchmarks/convolution.py`). Inside `lax.scan` XLA's
-    convolutions are 5 times slower on a CPU and matrix products are not: the rows of few channels use none, so LeNet
-    runs at full speed there.
+    The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output
+    channels and 131,072 numbers in the matrix of "toeplitz"; many is 128 input channels or more, tiny an output of at
+    most 36 pixels. Kernels of more than 64 pixels are left to XLA, if not split, because the forms are unrolled over
+    them. CPU time (of all threads), jax 0.12 on two cores, batch 32, 3 x 3 kernels if not said otherwise
+    (`benchmarks/convolution.py`). Inside `lax.scan` XLA's convolutions are 5 times slower on a CPU and matrix products
+    are not: the rows of few channels use none, so LeNet runs at full speed there.
     """
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
         return XLA
@@ -112,7 +114,9 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     if window.size == (1, 1):
         return Choice("matmul", "matmul", "matmul")
     channels, features = kernel_shape[-2:]
-    narrow = x_shape[2] <= 6 * window.size[1] and features <= 32
+    columns, out_columns = window.padded(x_shape[1:3])[1], window.output(x_shape[1:3])[1]
+    band = window.size[0] * columns * channels * out_columns * features
+    narrow = x_shape[2] <= 6 * window.size[1] and features <= 32 and band <= MAX_BAND
     if channels <= 8 and window.strides == window.input_dilation == (1, 1):
         if channels == 1:
             return Choice("shift", "toeplitz", "toeplitz") if narrow else Choice("shift", "shift", "xla")

@@ -75,13 +75,14 @@ def avg_pool(
       ValueError: as `max_pool`.
     """
     x, window, leading = _prepare(x, window_shape, strides, padding)
-    total = _sum_xla(x, window)
+    # A sum of many terms does not fit half precision.
+    total = _sum_xla(x.astype(jnp.promote_types(x.dtype, jnp.float32)), window)
     if count_include_pad:
         pooled = total / math.prod(window.size)
     else:
-        pixels = _sum_xla(jnp.ones((1, *x.shape[1:-1], 1)), window).astype(x.dtype)
+        pixels = _sum_xla(jnp.ones((1, *x.shape[1:-1], 1)), window).astype(total.dtype)
         pooled = total / jnp.broadcast_to(pixels, total.shape)
-    return pooled.reshape(*leading, *pooled.shape[1:])
+    return pooled.astype(x.dtype).reshape(*leading, *pooled.shape[1:])
 
 
 def _prepare(

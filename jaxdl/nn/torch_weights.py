@@ -68,7 +68,11 @@ def read(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     try:
         if path.suffix == ".npz":
             with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
+                state = dict(arrays)
+            for name, array in state.items():
+                if not isinstance(array, np.ndarray) or array.dtype.kind == "V":
+                    raise ValueError(f"{name} is no array of numbers (.npz keeps no bfloat16; .safetensors does)")
+            return state
         from safetensors.flax import load_file  # of its readers only this one knows bfloat16 without PyTorch
 
         with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
@@ -103,7 +107,10 @@ def convert(
       ValueError: one error that lists all that is missing, unexpected or of another shape.
     """
     flattened = flattened or {}
-    missing, misshaped, used = [], [], set()
+    missing, misshaped, used, reordered = [], [], set(), set()
+    for module, size in flattened.items():
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"flattened: expected (height, width) of at least 1 for {module!r}, got {size}")
 
     def take(path: tuple[Any, ...], leaf: Any) -> Any:
         _, *modules, name = (str(entry.key) for entry in path)
@@ -121,7 +128,13 @@ def convert(
         array = np.asarray(state[key])
         if name.endswith("kernel") and array.ndim >= 2:
             if module in flattened and array.ndim == 2:
-                array = _reorder(array, flattened[module])
+                reordered.add(module)
+                height, width = flattened[module]
+                fits = array.shape[::-1] == leaf.shape  # what does not is reported below
+                if fits and array.shape[1] % (height * width):
+                    misshaped.append(f"{key}: {array.shape[1]} inputs are no {height} x {width} pixels (flattened)")
+                    return leaf
+                array = _reorder(array, (height, width)) if fits else array
             array = array.transpose(*range(2, array.ndim), 1, 0)
         if array.shape != leaf.shape:
             misshaped.append(f"{key}: expected {list(leaf.shape)} in our layout, got {list(array.shape)}")
@@ -130,6 +143,8 @@ def convert(
 
     variables = jax.tree_util.tree_map_with_path(take, like)
     unexpected = [key for key in state if key not in used and not key.endswith("num_batches_tracked")]
+    if not (missing or misshaped) and (unused := [module for module in flattened if module not in reordered]):
+        raise ValueError(f"flattened: expected paths of dense layers of `like`, got {', '.join(unused)}")
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
     if any(problems.values()):
         lines = [f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys]
@@ -140,6 +155,4 @@ def convert(
 def _reorder(weight: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Columns over (channels, height, width) to columns over (height, width, channels)."""
     height, width = size
-    if weight.shape[1] % (height * width):
-        return weight  # the shape is wrong and will be reported
     return weight.reshape(weight.shape[0], -1, height, width).transpose(0, 2, 3, 1).reshape(weight.shape)

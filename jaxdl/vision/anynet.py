@@ -1,5 +1,6 @@
 """AnyNet, a design space of networks (Radosavovic et al., 2020, "Designing Network Design Spaces"; D2L 8.8)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -96,6 +97,7 @@ def compatible_widths(
     for width, group_width, bottleneck in zip(widths, group_widths, bottlenecks, strict=True):
         inner = max(1, round(width * bottleneck))
         group_width = min(group_width, inner)
-        inner = max(1, round(inner / group_width)) * group_width
+        multiple = math.lcm(group_width, int(bottleneck)) if bottleneck > 1 else group_width
+        inner = max(1, round(inner / multiple)) * multiple
         pairs.append((round(inner / bottleneck), group_width))
     return tuple(width for width, _ in pairs), tuple(group_width for _, group_width in pairs)

@@ -102,6 +102,13 @@ def test_transposed_convolution_has_flaxs_parameters():
     assert ours.apply(variables, x).shape == (2, 8, 8, 5)
 
 
+@pytest.mark.parametrize("layer", [Conv, ConvTranspose])
+@pytest.mark.parametrize("size", [(3, -1), (0, 3), (3.0, 3), (), 0])
+def test_bad_kernel_sizes_fail_at_construction(layer, size):
+    with pytest.raises(ValueError, match="kernel_size: expected a number of at least 1, or one for each axis"):
+        layer(4, size)
+
+
 def test_errors_name_the_argument():
     key, x = jax.random.key(0), jnp.ones((1, 4, 4, 3))
     for layer in (Conv, ConvTranspose):

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdl.nn.convolution import convolution
+from jaxdl.nn.convolution import XLA, choose, convolution
 from jaxdl.nn.convolution_formulations import FORMS
+from jaxdl.nn.convolution_window import make_window
 
 CASES = {  # the rows of the table: shapes of the image and the kernel, options
     "grouped": ((2, 6, 6, 32), (3, 3, 16, 32), {"feature_group_count": 2}),
@@ -182,6 +183,15 @@ def test_only_a_cpu_takes_a_special_path(case):
     for platform in ("cuda", "tpu"):
         assert lowered(convolution, platform) == lowered(lax_convolution, platform)
     assert (lowered(convolution, "cpu") == lowered(lax_convolution, "cpu")) == (case in XLAS)
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel", "padding"),
+    [((8, 4, 384, 8), (1, 64, 8, 32), 0), ((1, 18, 18, 8), (3, 3, 8, 32), 200), ((32, 28, 28, 8), (5, 5, 8, 32), 2)],
+)
+def test_a_wide_band_is_left_to_xla(x, kernel, padding):
+    window = make_window(x[1:3], kernel[:2], padding=padding)
+    assert choose(x, kernel, window, jnp.float32) == XLA
 
 
 def test_no_form_is_unrolled_over_a_large_kernel():

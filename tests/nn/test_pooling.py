@@ -122,6 +122,17 @@ def test_avg_pool_and_its_gradient_are_flaxs(problem, count_include_pad):
             np.testing.assert_allclose(a.astype(jnp.float64), b.astype(jnp.float64), rtol=tolerance, atol=2 * tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("count_include_pad", [True, False])
+@pytest.mark.parametrize(("value", "side"), [(1.0, 33), (40_000.0, 2)])
+def test_half_precision_is_summed_in_float32(dtype, count_include_pad, value, side):
+    """Ones would stop to count at 256, and four times 40,000 is no float16."""
+    x = jnp.full((1, side, side, 1), value, dtype)
+    pooled = avg_pool(x, (side, side), count_include_pad=count_include_pad)
+    assert pooled.dtype == x.dtype
+    np.testing.assert_array_equal(pooled.ravel(), x[0, 0, 0])
+
+
 def test_the_first_maximum_in_reading_order_takes_the_gradient():
     x = image([[1, 7, 7], [7, 7, 0], [0, 0, 0]])
     gradient = jax.grad(lambda x: max_pool(x, (3, 3)).sum())(x)

@@ -75,6 +75,22 @@ def test_the_order_of_a_flattened_image_matters(x64):
     assert np.abs(Net().apply(variables, *inputs()) - np.asarray(TORCH_OUTPUTS)).max() > 1
 
 
+@pytest.mark.parametrize(
+    ("flattened", "message"),
+    [
+        ({"layers_0": (4, 4)}, r"fc.weight: 18 inputs are no 4 x 4 pixels \(flattened\)"),
+        ({"layers_1": (3, 3)}, "flattened: expected paths of dense layers of `like`, got layers_1"),
+        ({"layers_0": (0, 3)}, r"flattened: expected \(height, width\) of at least 1 for 'layers_0', got \(0, 3\)"),
+    ],
+)
+def test_a_flattened_image_that_cannot_be(flattened, message):
+    model = flax.linen.Sequential([flax.linen.Dense(4)])
+    like = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 18)))
+    state = {"fc.weight": np.zeros((4, 18)), "fc.bias": np.zeros(4)}
+    with pytest.raises(ValueError, match=message):
+        torch_weights.convert(state, like, {"layers_0": "fc"}, flattened=flattened)
+
+
 def test_the_dtype_is_the_models():
     assert {x.dtype for x in jax.tree.leaves(convert(sine_state()))} == {jnp.dtype("float32")}
     assert {x.dtype for x in jax.tree.leaves(convert(sine_state(), dtype=jnp.bfloat16))} == {jnp.dtype("bfloat16")}
@@ -114,6 +130,12 @@ def test_bfloat16_files(tmp_path):
     safetensors.flax.save_file({"w": jnp.arange(3, dtype=jnp.bfloat16)}, tmp_path / "w.safetensors")
     found = torch_weights.read(tmp_path / "w.safetensors")["w"]
     assert (found.dtype, found.tolist()) == (jnp.bfloat16, [0, 1, 2])
+
+
+def test_bfloat16_is_lost_in_npz_and_said_so(tmp_path):
+    np.savez(tmp_path / "a.npz", w=jnp.ones(2, jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"w is no array of numbers .* no bfloat16"):
+        torch_weights.read(tmp_path / "a.npz")
 
 
 def test_nothing_is_unpickled(tmp_path):

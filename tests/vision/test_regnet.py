@@ -34,6 +34,14 @@ def test_the_books_network():
     assert nn.parameter_count(variables) == 179_290
 
 
+@pytest.mark.parametrize(("bottleneck", "group_width"), [(2.0, 3), (4.0, 6)])
+def test_widths_fit_groups_where_blocks_are_wider_inside(bottleneck, group_width):
+    network = RegNetX(bottleneck=bottleneck, group_width=group_width)
+    images = jnp.zeros((1, 32, 32, 1))
+    logits, _ = jax.eval_shape(lambda: network.init_with_output(jax.random.key(0), images))
+    assert logits.shape == (1, 10)
+
+
 def test_its_variables_are_those_of_its_anynet():
     model = RegNetX(7, 3, 16, 8, 2, 8, stem_width=8, axis_name="data", dtype=jnp.bfloat16, use_bias=False)
     images = jax.random.normal(jax.random.key(1), (2, 16, 16, 1))

@@ -96,7 +96,7 @@ def attention(
     Raises:
       ValueError: if shapes or dtypes do not fit, an option is out of its range, or the named implementation cannot do
         the case, with the reason; or if it has no gradient for the case and is differentiated.
-      TypeError: in forward mode, under "blockwise" and "pallas"; for second derivatives under "blockwise".
+      TypeError: in forward mode and for second derivatives, under "blockwise" and "pallas".
     """
     case = make_case(
         query, key, value, bias, mask, is_causal=is_causal, scale=scale, query_seq_lengths=query_seq_lengths,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxdl.kernels.attention_case import Case, Extras, Form, block, scores
 from jaxdl.kernels.manual_axes import vary_alike
+from jaxdl.kernels.reverse_only import first_order
 
 BLOCK = 256  # queries, and keys, a block
 
@@ -77,8 +78,9 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
     the residual is the weights, so it joins that sum.
     """
     query, key, value, bias, extras, output, largest, total = saved
-    d_output, d_residual = _first_order(cotangents)
-    query, key, value, bias = _first_order((query, key, value, bias))
+    message = "implementation: 'blockwise' of attention has first derivatives only; 'reference' and 'xla' have all"
+    query, key, value, bias, *cotangents = first_order(message, (query, key, value, bias, *cotangents))
+    d_output, d_residual = cotangents
     row_sums = jnp.sum(output.astype(form.wide) * d_output.astype(form.wide), -1) - d_residual
     parts = _cut(query, key, value, bias, extras, form)
     d_outputs = _cut_rows(d_output, form)
@@ -123,19 +125,6 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
 
 
 _attend.defvjp(_forward, _backward)
-
-
-@jax.custom_jvp
-def _first_order(arrays: Any) -> Any:
-    """The identity; its derivative is an error that says more than JAX's about a loop without a fixed length."""
-    return arrays
-
-
-@_first_order.defjvp
-def _refuse_second_order(primals: Any, tangents: Any) -> Any:
-    raise TypeError(
-        "implementation: 'blockwise' of attention has first derivatives only; 'reference' and 'xla' have all of them"
-    )
 
 
 class _Parts:

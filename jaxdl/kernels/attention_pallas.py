@@ -10,6 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxdl.kernels import attention_decode, configs, mosaic
 from jaxdl.kernels.attention_case import Case, Extras, Form
 from jaxdl.kernels.manual_axes import vary_alike
+from jaxdl.kernels.reverse_only import first_order
 
 LARGEST_GRID = 65_535  # blocks along CUDA's y and z; under `vmap` the mapped axis counts as examples, unchecked
 DEPTHS = (64, 128, 256)  # that the kernels know; others are padded with zeros, which changes no score
@@ -83,12 +84,16 @@ def _config(of: Any, extras: Extras, form: Form) -> Any:
     return of(max(form.depth, form.v_depth), form.q_len, form.kv_len, right is not None, is_masked)
 
 
+_ONCE = "implementation: 'pallas' of attention has first derivatives only; 'reference' and 'xla' have all"
+
+
 def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: Form) -> Any:
     if bias is not None:
         raise ValueError(
             "bias, mask: implementation 'pallas' of attention has no gradients with one of these, not of other "
             "arguments either; 'blockwise' and 'reference' have them"
         )
+    query, key, value = first_order(_ONCE, (query, key, value))
     output, residual = _compute(query, key, value, bias, extras, form)  # the names are seen only outside of `_attend`
     return (output, residual), (query, key, value, extras, output, residual)
 
@@ -97,6 +102,7 @@ def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -
     from jaxdl.kernels import attention_hopper_backward
 
     query, key, value, extras, output, residual = saved
+    query, key, value, *cotangents = first_order(_ONCE, (query, key, value, *cotangents))
     config = _config(configs.attention_backward_config, extras, form)
     case = Case(query, key, value, extras, form)
     _, gradients = vary_alike(query, attention_hopper_backward.backward(*case, output, residual, *cotangents, config))

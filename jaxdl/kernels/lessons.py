@@ -99,7 +99,7 @@ def window_sum(x: jax.Array, radius: int) -> jax.Array:
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
-    if radius < 0 or radius > 64 or radius % 2:
+    if not isinstance(radius, int) or radius < 0 or radius > 64 or radius % 2:
         raise ValueError(f"radius: expected an even number from 0 to 64, got {radius}")
     _check_vector("x", x, 2 * radius)
 
@@ -203,7 +203,7 @@ def _check_vector(name: str, x: jax.Array, halo: int) -> None:
 
 def _check_matrices(a: jax.Array, b: jax.Array, tile_n: int, tile_k: int) -> None:
     for name, size in (("tile_n", tile_n), ("tile_k", tile_k)):
-        if size not in (64, 128, 256):
+        if not isinstance(size, int) or size not in (64, 128, 256):
             raise ValueError(f"{name}: expected 64, 128 or 256, got {size}")
     for name, x, rows, columns in (("a", a, TILE, tile_k), ("b", b, tile_k, tile_n)):
         if x.ndim != 2 or x.dtype not in (jnp.bfloat16, jnp.float16) or x.shape[0] % rows or x.shape[1] % columns:

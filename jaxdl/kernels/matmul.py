@@ -13,7 +13,7 @@ from jax.custom_batching import custom_vmap
 from jaxdl.kernels import configs, mosaic
 from jaxdl.kernels.configs import MatmulConfig
 from jaxdl.kernels.manual_axes import vary_alike
-from jaxdl.kernels.reverse_only import reverse_only
+from jaxdl.kernels.reverse_only import first_order, reverse_only
 
 IMPLEMENTATIONS = ("xla", "pallas")
 
@@ -88,7 +88,7 @@ def matmul(
     Raises:
       ValueError: if shapes or dtypes do not fit, an option is unknown, or the named implementation cannot do the case,
         with the reason.
-      TypeError: if forward mode (`jax.jvp`) meets "pallas".
+      TypeError: if forward mode (`jax.jvp`) or a second derivative meets "pallas".
 
     >>> matmul(jnp.ones((1, 3)), jnp.ones((2, 3)), transpose_b=True, bias=jnp.array([-1.0, -4.0]), activation="relu")
     Array([[2., 0.]], dtype=float32)
@@ -120,14 +120,18 @@ def _check(a: Any, b: Any, bias: Any, form: Form) -> Form:
         raise ValueError(f"b: expected sums over {k} as of {names[0]}a {list(a.shape)}, got {names[1]}{list(b.shape)}")
     if bias is not None and (bias.shape != (n,) or not jnp.issubdtype(bias.dtype, jnp.floating)):
         raise ValueError(f"bias: expected floating [{n}], got {bias.dtype}{list(bias.shape)}")
-    if form.activation not in ACTIVATIONS:
+    if form.activation is not None and form.activation not in tuple(ACTIVATIONS):
         names = ", ".join(name for name in ACTIVATIONS if name)
         raise ValueError(f"activation: expected None or one of {names}; got {form.activation!r}")
-    if not jnp.issubdtype(form.out_dtype, jnp.floating):
+    try:
+        out_dtype = jnp.dtype(form.out_dtype)
+    except TypeError:
+        out_dtype = None
+    if out_dtype is None or not jnp.issubdtype(out_dtype, jnp.floating):
         raise ValueError(f"out_dtype: expected a floating dtype, got {form.out_dtype!r}")
     if form.config is not None and not isinstance(form.config, MatmulConfig):
         raise ValueError(f"config: expected a MatmulConfig, got {form.config!r}")
-    return replace(form, out_dtype=jnp.dtype(form.out_dtype))
+    return replace(form, out_dtype=out_dtype)
 
 
 def _refusal(a: jax.Array, form: Form) -> str | None:
@@ -162,6 +166,9 @@ def _pallas(a: jax.Array, b: jax.Array, bias: jax.Array | None, form: Form) -> j
     return product(*vary_alike(a, b, bias)).reshape(*leading, m, n)
 
 
+_ONCE = "implementation: 'pallas' of matmul has first derivatives only; 'xla' has all"
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _product(a: jax.Array, b: jax.Array, bias: jax.Array | None, form: Form) -> jax.Array:
     """The kernel for `[batch or 1, ...]`, with its gradient."""
@@ -170,6 +177,7 @@ def _product(a: jax.Array, b: jax.Array, bias: jax.Array | None, form: Form) -> 
 
 def _forward(a: jax.Array, b: jax.Array, bias: jax.Array | None, form: Form) -> Any:
     """Keeps what the activation's derivative needs: the result of relu, what went into gelu and silu."""
+    a, b, bias = first_order(_ONCE, (a, b, bias))
     keep_linear = form.activation in ("gelu", "silu")
     output, *linear = _launch(a, b, None if bias is None else bias[None], form, keep_linear)
     kept = linear[0] if linear else output if form.activation == "relu" else None
@@ -177,7 +185,7 @@ def _forward(a: jax.Array, b: jax.Array, bias: jax.Array | None, form: Form) -> 
 
 
 def _backward(form: Form, saved: Any, d_output: jax.Array) -> Any:
-    a, b, bias, kept = saved
+    a, b, bias, kept, d_output = first_order(_ONCE, (*saved, d_output))
     d_linear = d_output.astype(jnp.float32)
     if kept is not None:
         _, pull = jax.vjp(ACTIVATIONS[form.activation], kept.astype(jnp.float32))
@@ -233,9 +241,13 @@ def _launch(
             if x is None or (not is_mapped and x.shape[0] == 1):
                 return x  # serves all
             x = x if is_mapped else x[None]
-            return jnp.broadcast_to(x, (axis_size, batch, *x.shape[2:])).reshape(-1, *x.shape[2:])
+            return jnp.broadcast_to(x, (axis_size, batch, *x.shape[2:])).reshape(axis_size * batch, *x.shape[2:])
 
         a, b, bias = (merge(*pair) for pair in pairs)
+        if axis_size == 0:  # nothing to multiply
+            m, n, _ = form.sizes(a, b)
+            nothing = jnp.zeros((0, batch, m, n), form.out_dtype)
+            return (nothing,) * (1 + keep_linear), (True,) * (1 + keep_linear)
         outputs = _launch(a, b, bias, form, keep_linear)
         return tuple(x.reshape(axis_size, batch, *x.shape[1:]) for x in outputs), (True,) * len(outputs)
 

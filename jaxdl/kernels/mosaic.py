@@ -39,6 +39,10 @@ def interpret(detect_races: bool = True) -> Iterator[None]:
 
     Raises:
       ImportError: if jax is too old for the kernels.
+
+    Note: a simulated thread holds a thread of XLA's pool while it waits. On few cores some kernels need more than there
+    are and hang: start Python with `XLA_FLAGS=--xla_force_host_platform_device_count=8`, which makes the pool larger.
+    `jax.checkpoint` around a kernel cannot be differentiated here.
     """
     if reason := too_old():
         raise ImportError(f"interpret: {reason}")
@@ -151,7 +155,9 @@ def wgmma_into(accumulator: Any, a: Any, b: Any, during: Callable[[], None] | No
 
     if interpreting():
         total = accumulator + jnp.dot(a, b[...], preferred_element_type=jnp.float32)
-        plgpu.commit_smem()  # it read as a thread, the copy that overwrites is the engine's: they need a fence
+        # It read as a thread, the copy that overwrites is the engine's: the interpreter wants a fence between them. On
+        # the device a wait for wgmma, or every thread's arrival at a barrier, comes first, as in Pallas' pipelines.
+        plgpu.commit_smem()
         if during is not None:
             during()
         return total

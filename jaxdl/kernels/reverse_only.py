@@ -59,6 +59,21 @@ def _batch(tangents: Any, axes: Any, *, message: str) -> tuple[Any, Any]:
     return _tangents.bind(*tangents, message=message), axes
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def first_order(message: str, arrays: Any) -> Any:
+    """The identity, for what a gradient of one's own is computed from: the gradient has no gradient.
+
+    Raises:
+      TypeError: with the message, if it is differentiated.
+    """
+    return arrays
+
+
+@first_order.defjvp
+def _first_order_jvp(message: str, arrays: Any, tangents: Any) -> Any:
+    raise TypeError(message)
+
+
 _tangents = Primitive("reverse_only")  # of tangents: the identity, which can be transposed but not computed
 _tangents.multiple_results = True
 _tangents.def_impl(_refuse)

@@ -41,7 +41,7 @@ def run_interpreted(function: Callable[..., Any], *args: Any, detect_races: bool
 
 
 def _plain_environment() -> None:
-    os.environ.pop("XLA_FLAGS", None)
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"  # threads for all that is simulated
     jax.config.update("jax_platforms", "cpu")
 
 

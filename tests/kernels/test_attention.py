@@ -399,6 +399,18 @@ def test_pallas_has_no_forward_mode(mode):
         FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="pallas"), q)
 
 
+@needs_pallas
+def test_pallas_has_no_second_derivatives():
+    """Also without running a kernel, which only an array would."""
+    q = jax.ShapeDtypeStruct((1, 8, 1, 64), jnp.bfloat16)
+
+    def slope(q):
+        return jax.grad(lambda q: jnp.sum(attention(q, q, q, implementation="pallas").astype("float32") ** 2))(q)
+
+    with interpret(), pytest.raises(TypeError, match="'pallas' of attention has first derivatives only"):
+        jax.eval_shape(jax.grad(lambda q: jnp.sum(slope(q).astype("float32"))), q)
+
+
 def by_shards(attend, check_vma):
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.sharding.PartitionSpec("data")

@@ -64,6 +64,10 @@ CASES = {  # sizes, then options
         {"q_len": 66, "kv_len": 70, "heads": (2, 2), "batch": 2},
         {"mask": RNG.random((2, 1, 66, 70)) > np.linspace(0, 1, 66)[:, None], "bias": bias_of_keys()[..., :70]},
     ),  # from queries that see all keys to some that see none
+    "window and mask": (
+        {"q_len": 63, "kv_len": 200, "heads": (3, 1), "depths": (128, 64)},
+        {"mask": RNG.random((1, 3, 63, 1)) < 0.6, "local_window_size": (114, 151)},
+    ),
     "one key": ({"q_len": 2, "kv_len": 1, "depths": (256, 256)}, {"scale": 0.0}),
     "one query": ({"q_len": 1, "kv_len": 129, "heads": (4, 2), "depths": (100, 64)}, {"is_causal": True}),
 }

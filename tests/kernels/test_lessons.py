@@ -129,6 +129,7 @@ def test_without_a_gpu_or_the_interpreter_they_say_so():
         (vector_add, [(128,), (256,)], {}, r"y: expected float32\[128\] as x, got float32\[256\]"),
         (window_sum, [(128,)], {"radius": 2}, r"x: expected float32 \[n \+ 4\], n a multiple of 128; got .*\[128\]"),
         (window_sum, [(130,)], {"radius": 1}, "radius: expected an even number from 0 to 64, got 1"),
+        (window_sum, [(132,)], {"radius": 2.0}, "radius: expected an even number from 0 to 64, got 2.0"),
         (tiled_matmul, [(64, 64), (64, 128)], {}, r"a: expected bfloat16 or float16, .* \[64, 64\]; got float32\["),
         (tiled_matmul, [(64, 64), (64, 128)], {"tile_n": 32}, "tile_n: expected 64, 128 or 256, got 32"),
     ],

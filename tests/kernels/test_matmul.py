@@ -12,6 +12,7 @@ from interpreter import needs_pallas, run_interpreted
 from jaxdl.kernels import aot, configs
 from jaxdl.kernels.configs import MatmulConfig
 from jaxdl.kernels.matmul import matmul
+from jaxdl.kernels.mosaic import interpret
 
 SMALL = MatmulConfig(tile_m=64, tile_n=64, tile_k=64, num_stages=2, grid_tile_width=2)
 PAIRS = replace(SMALL, cluster_size=2)
@@ -164,6 +165,27 @@ def test_forward_mode_of_the_kernel_is_refused():
         run_interpreted(forward_mode, jnp.ones((2, 3), jnp.bfloat16))
 
 
+@needs_pallas
+def test_second_derivatives_of_the_kernel_are_refused():
+    a = jax.ShapeDtypeStruct((4, 4), jnp.bfloat16)
+
+    def slope(a):
+        return jax.grad(lambda a: jnp.sum(matmul(a, a, implementation="pallas").astype("float32") ** 2))(a)
+
+    with interpret(), pytest.raises(TypeError, match="'pallas' of matmul has first derivatives only; 'xla' has all"):
+        jax.eval_shape(jax.grad(lambda a: jnp.sum(slope(a).astype("float32"))), a)
+
+
+@needs_pallas
+@pytest.mark.parametrize("axes", [(0, 0), (0, None)])
+def test_no_products_at_all(axes):
+    a, b = jnp.zeros((0, 4, 5), jnp.bfloat16), jnp.zeros((0, 5, 3) if axes[1] == 0 else (5, 3), jnp.bfloat16)
+    with interpret():
+        product, pull = jax.vjp(jax.vmap(lambda a, b: matmul(a, b, implementation="pallas"), axes), a, b)
+        d_a, d_b = pull(product)
+    assert (product.shape, d_a.shape, d_b.shape) == ((0, 4, 3), a.shape, b.shape)
+
+
 def forward_mode(a):
     return jax.jvp(lambda a: matmul(a, a, transpose_b=True, implementation="pallas"), (a,), (a,))
 
@@ -181,6 +203,8 @@ def forward_mode(a):
         ((2, 3), (3, 4), {"bias": jnp.ones(4, int)}, r"bias: expected floating \[4\], got int32\[4\]"),
         ((2, 3), (3, 4), {"activation": "tanh"}, "activation: expected None or one of relu, gelu, silu; got 'tanh'"),
         ((2, 3), (3, 4), {"out_dtype": int}, "out_dtype: expected a floating dtype, got <class 'int'>"),
+        ((2, 3), (3, 4), {"out_dtype": "wide"}, "out_dtype: expected a floating dtype, got 'wide'"),
+        ((2, 3), (3, 4), {"activation": ["relu"]}, r"activation: expected None or one of .*; got \['relu'\]"),
         ((2, 3), (3, 4), {"config": 128}, "config: expected a MatmulConfig, got 128"),
         ((2, 3), (3, 4), {"config": SMALL}, "config: only the implementation 'pallas' takes one"),
         ((2, 3), (3, 4), {"implementation": "cutlass"}, "implementation: .* one of xla, pallas; got 'cutlass'"),

@@ -71,7 +71,7 @@ def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: 
     return (output, largest + jnp.log(total)), (query, key, value, bias, extras, output, largest, total)
 
 
-def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+def _backward(form: Form, saved: Any, cotangents: Any) -> tuple[Any, ...]:
     """The softmax's gradient, from weights that are computed again: `weights * (d_weights - sum_s weights d_weights)`.
 
     The sum over the keys of a row is the product of the output and its gradient (also under dropout); the gradient of

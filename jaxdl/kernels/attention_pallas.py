@@ -98,7 +98,7 @@ def _forward(query: Any, key: Any, value: Any, bias: Any, extras: Extras, form: 
     return (output, residual), (query, key, value, extras, output, residual)
 
 
-def _backward(form: Form, saved: Any, cotangents: tuple[jax.Array, jax.Array]) -> tuple[Any, ...]:
+def _backward(form: Form, saved: Any, cotangents: Any) -> tuple[Any, ...]:
     from jaxdl.kernels import attention_hopper_backward
 
     query, key, value, extras, output, residual = saved

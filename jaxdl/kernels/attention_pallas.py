@@ -102,10 +102,11 @@ def _backward(form: Form, saved: Any, cotangents: Any) -> tuple[Any, ...]:
     from jaxdl.kernels import attention_hopper_backward
 
     query, key, value, extras, output, residual = saved
-    query, key, value, *cotangents = first_order(_ONCE, (query, key, value, *cotangents))
+    query, key, value, d_output, d_residual = first_order(_ONCE, (query, key, value, *cotangents))
     config = _config(configs.attention_backward_config, extras, form)
     case = Case(query, key, value, extras, form)
-    _, gradients = vary_alike(query, attention_hopper_backward.backward(*case, output, residual, *cotangents, config))
+    found = attention_hopper_backward.backward(*case, output, residual, d_output, d_residual, config)
+    _, gradients = vary_alike(query, found)
     return *gradients, None, None
 
 

@@ -52,6 +52,8 @@ class MultiHeadAttention(nn.Module):
       kernel_init: initialiser of the four projections.
       dtype: the compute type.
       implementation: of `jaxdl.kernels.attention`.
+      fused: makes queries, keys and values in one product, `query_key_value`, whose kernel is those of the three side
+        by side (PyTorch's `in_proj_weight`, transposed). For attention of a sequence to itself.
 
     Raises:
       ValueError: at construction, if a number is below 1 or `num_kv_heads` does not divide `num_heads`; when called, if
@@ -67,6 +69,7 @@ class MultiHeadAttention(nn.Module):
     kernel_init: Any = nn.initializers.xavier_uniform()
     dtype: Any = None
     implementation: str | None = None
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name in ("num_heads", "num_kv_heads", "head_size"):
@@ -124,8 +127,14 @@ class MultiHeadAttention(nn.Module):
         kv_heads, size = self.num_kv_heads or self.num_heads, self.head_size or features // self.num_heads
 
         source = query if memory is None else memory
-        q = self._heads(query, self.num_heads, size, "query")
-        k, v = (self._heads(source, kv_heads, size, name) for name in ("key", "value"))
+        if self.fused:
+            if memory is not None:
+                raise ValueError("memory: fused projections belong to attention of a sequence to itself")
+            heads = self._heads(query, self.num_heads + 2 * kv_heads, size, "query_key_value")
+            q, k, v = jnp.split(heads, (self.num_heads, self.num_heads + kv_heads), axis=2)
+        else:
+            q = self._heads(query, self.num_heads, size, "query")
+            k, v = (self._heads(source, kv_heads, size, name) for name in ("key", "value"))
         if self.rotary:
             if memory is not None:
                 raise ValueError("memory: rotary positions belong to attention of a sequence to itself")

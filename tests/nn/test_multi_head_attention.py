@@ -104,6 +104,26 @@ def test_the_cache_gives_what_the_whole_sequence_gives(options, x64, compilation
     assert np.isnan(step(cache, x[:, :1], lengths[:, None])[0]).all()  # no room: not an answer from what is there
 
 
+def test_one_product_for_queries_keys_and_values(x64):
+    """The three kernels side by side give the same, with grouped heads, biases and a cache too."""
+    fields = {"num_heads": 4, "num_kv_heads": 2, "use_bias": True}
+    apart, fused = nn.MultiHeadAttention(**fields), nn.MultiHeadAttention(**fields, fused=True)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((2, 3, 8)))
+    shapes = jax.eval_shape(apart.init, jax.random.key(0), x)["params"]
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape)), shapes)
+    names = ("query", "key", "value")
+    joined = {leaf: jnp.concatenate([params[name][leaf] for name in names], -1) for leaf in ("kernel", "bias")}
+    both = {"params": params}, {"params": {"query_key_value": joined, "out": params["out"]}}
+    shape_of = jax.eval_shape(fused.init, jax.random.key(0), x)["params"]["query_key_value"]["kernel"].shape
+    assert shape_of == joined["kernel"].shape == (8, 16)
+    for options in ({"is_causal": True}, {"cache": nn.KVCache.empty(2, 5, 2, 2, jnp.float64)}):
+        expected, found = (m.apply(v, x, **options) for m, v in zip((apart, fused), both, strict=True))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), found, expected)
+    with pytest.raises(ValueError, match="memory: fused projections belong to attention of a sequence to itself"):
+        fused.init(jax.random.key(0), x, x)
+
+
 def test_a_cache_of_another_size():
     layer, x = nn.MultiHeadAttention(2), jnp.asarray(np.random.default_rng(0).standard_normal((1, 3, 4)), jnp.float32)
     params = layer.init(jax.random.key(0), x)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpreter import needs_pallas, run_interpreted
 
-from jaxdl.kernels import attention, attention_blockwise, attention_weights, available_implementations, interpret
+from jaxdl.kernels import attention, attention_blockwise, attention_weights, available_implementations
 
 BATCH, Q_LEN, KV_LEN, HEADS, KV_HEADS, DEPTH, V_DEPTH = 2, 7, 11, 4, 2, 8, 8
 RNG = np.random.default_rng(0)
@@ -303,17 +303,6 @@ def test_arrays_and_whole_numbers_of_numpy(implementation):
     assert attention(x, x, x, local_window_size=window, implementation=implementation).dtype == jnp.float32
 
 
-def test_second_derivatives():
-    q, k, v = arguments(jnp.float32)
-
-    def slope(q, implementation):
-        return jax.grad(lambda q: jnp.sum(attention(q, k, v, implementation=implementation) ** 2))(q).sum()
-
-    assert jax.grad(slope)(q, "reference").any()
-    with pytest.raises(TypeError, match="'blockwise' of attention has first derivatives only; 'reference'"):
-        jax.grad(slope)(q, "blockwise")
-
-
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @settings(max_examples=8, deadline=None)
 @given(cut=st.integers(1, KV_LEN - 1), seed=st.integers(0, 100))
@@ -367,78 +356,6 @@ def test_gradients_under_dropout_are_those_of_finite_differences(x64):
         options = {"dropout_rate": 0.4, "dropout_key": jax.random.key(5), "softcap": 1.5}
         f = jax.jit(lambda *x, i=implementation, o=options: jnp.sum(jnp.sin(attention(*x, implementation=i, **o))))
         jax.test_util.check_grads(f, (q, k, v), order=1, modes=("rev",), atol=1e-6, rtol=1e-6, eps=1e-5)
-
-
-FORWARD_MODES = {
-    "jvp": lambda f, q: jax.jvp(f, (q,), (q,)),
-    "jvp of vmap": lambda f, q: jax.jvp(jax.vmap(lambda x: f(x[None])), (q,), (q,)),
-    "jitted jvp": lambda f, q: jax.jit(lambda q: jax.jvp(f, (q,), (q,)))(q),
-    "jvp of jitted": lambda f, q: jax.jvp(jax.jit(f), (q,), (q,)),
-    "jacfwd": lambda f, q: jax.jacfwd(f)(q),
-    "jitted jacfwd": lambda f, q: jax.jit(jax.jacfwd(f))(q),
-    "hessian": lambda f, q: jax.hessian(lambda q: f(q).sum())(q),
-    "linearize": lambda f, q: jax.linearize(f, q)[1](q),
-}
-
-
-@pytest.mark.parametrize("mode", FORWARD_MODES)
-def test_forward_mode_is_the_references(mode):
-    q, *_ = arguments(jnp.float32)
-    if mode == "jvp":
-        _, slope = FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="reference"), q)
-        assert slope.any()
-    with pytest.raises(TypeError, match=r"'blockwise' of attention has reverse mode only.*'reference' and 'xla'"):
-        FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="blockwise"), q)
-
-
-@needs_pallas
-@pytest.mark.parametrize("mode", ["jvp", "jacfwd", "hessian"])
-def test_pallas_has_no_forward_mode(mode):
-    q, *_ = arguments(jnp.bfloat16)
-    with interpret(), pytest.raises(TypeError, match="'pallas' of attention has reverse mode only"):
-        FORWARD_MODES[mode](lambda q: attention(q, q, q, implementation="pallas"), q)
-
-
-@needs_pallas
-def test_pallas_has_no_second_derivatives():
-    """Also without running a kernel, which only an array would."""
-    q = jax.ShapeDtypeStruct((1, 8, 1, 64), jnp.bfloat16)
-
-    def slope(q):
-        return jax.grad(lambda q: jnp.sum(attention(q, q, q, implementation="pallas").astype("float32") ** 2))(q)
-
-    with interpret(), pytest.raises(TypeError, match="'pallas' of attention has first derivatives only"):
-        jax.eval_shape(jax.grad(lambda q: jnp.sum(slope(q).astype("float32"))), q)
-
-
-def by_shards(attend, check_vma):
-    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.sharding.PartitionSpec("data")
-    return jax.shard_map(attend, mesh=mesh, in_specs=(split,) * 3, out_specs=split, check_vma=check_vma)
-
-
-def layers(layer, q):
-    return jax.lax.scan(lambda q, _: (layer(q), None), q, None, length=2)[0]
-
-
-REVERSE_MODES = {  # of the sum of squares of attention
-    "jit": lambda f, q: jax.grad(jax.jit(lambda q: jnp.sum(f(q, q, q) ** 2)))(q),
-    "values alone": lambda f, q: jax.grad(lambda v: jnp.sum(f(q, q, v) ** 2))(q),
-    "vmap": lambda f, q: jax.grad(lambda v: jnp.sum(jax.vmap(f, (0, None, None))(q[None], q, v) ** 2))(q),
-    "scan, remat": lambda f, q: jax.grad(lambda q: jnp.sum(layers(jax.checkpoint(lambda x: f(x, q, x)), q) ** 2))(q),
-    "shards": lambda f, q: jax.grad(lambda q: jnp.sum(by_shards(f, False)(q, q, q) ** 2))(q),
-}
-
-
-@pytest.mark.parametrize("mode", REVERSE_MODES)
-def test_reverse_mode_under_other_transformations(mode):
-    q, *_ = arguments(jnp.float32)
-    ours, theirs = (
-        REVERSE_MODES[mode](lambda q, k, v, i=i: attention(q, k, v, is_causal=True, implementation=i), q)
-        for i in ("blockwise", "reference")
-    )
-    assert theirs.any()
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)  # sums of some hundred products of about 1
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -15,6 +15,7 @@ batch to state and metrics. The rooms load when they are first used, so `import 
 - `jaxdl.autodiff`: automatic differentiation from scratch, gradient checks.
 - `jaxdl.rl`: reinforcement learning.
 - `jaxdl.recsys`: recommender systems.
+- `jaxdl.cpu`: settings for training on a CPU.
 - `jaxdl.experiment`: the common flags of the example scripts.
 - `jaxdl.plotting`: curves, images.
 """
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdl import (
         autodiff,
+        cpu,
         data,
         experiment,
         kernels,
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "autodiff",
+    "cpu",
     "data",
     "experiment",
     "kernels",

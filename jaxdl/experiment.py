@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl import training
+from jaxdl import cpu, training
 from jaxdl.parallel import ShardingRules, make_mesh, pmap_step, shard_step
 from jaxdl.training import (
     Callback,
@@ -87,6 +87,8 @@ class RunConfig:
 def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = None) -> ConfigT:
     """Reads a script's flags; `--help` explains every field, an unknown flag is an error.
 
+    Also calls `jaxdl.cpu.tune`, if JAX has not started: reading its flags is the first that a script does.
+
     Args:
       config_class: a dataclass, usually one that extends `RunConfig`.
       arguments: instead of the command line's.
@@ -98,6 +100,8 @@ def parse_flags(config_class: type[ConfigT], arguments: Sequence[str] | None = N
         import tyro
     except ImportError as error:
         raise ImportError("the example scripts need tyro: pip install -e '.[examples]'") from error
+    if not cpu.started():
+        cpu.tune()
     try:
         return tyro.cli(config_class, args=arguments)
     except ValueError as error:

@@ -16,6 +16,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import jax
 import pytest
 
+jax.devices()  # started, so that no script under test tunes this process (`jaxdl.cpu`)
+
 
 @pytest.fixture
 def x64() -> Iterator[None]:

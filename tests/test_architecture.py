@@ -22,12 +22,12 @@ OPTIONAL = {
 }
 # What a room may import besides itself; a room that is missing here may import no other.
 MAY_IMPORT = {
-    "nn": {"kernels"},
+    "nn": {"cpu", "kernels"},
     "training": {"plotting"},
     "parallel": {"training", "kernels"},
     **{room: {"nn", "training"} for room in ("vision", "nlp", "generative", "recsys", "rl", "gp", "deploy")},
     "hpo": {"training", "gp"},
-    "experiment": {"training", "parallel"},
+    "experiment": {"cpu", "training", "parallel"},
 }
 ROOMS = sorted(module.name for module in pkgutil.iter_modules([str(PACKAGE)]))
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
@@ -123,7 +123,7 @@ def test_importing_every_room_loads_no_optional_dependency():
 
 
 def test_an_unknown_room_is_an_error_that_lists_the_rooms():
-    with pytest.raises(AttributeError, match=r"no attribute 'audio'; its rooms are autodiff, data, "):
+    with pytest.raises(AttributeError, match=r"no attribute 'audio'; its rooms are autodiff, cpu, data, "):
         _ = jaxdl.audio
     assert set(dir(jaxdl)) == set(jaxdl.__all__)
 

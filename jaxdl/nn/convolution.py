@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from jaxdl import cpu
 from jaxdl.nn.convolution_formulations import FORMS, Form, check_arrays, refusal, xla
 from jaxdl.nn.convolution_window import Padding, PerAxis, Window, make_window
 
@@ -38,8 +39,9 @@ def convolution(
       kernel_dilation: distance between the taps of the kernel.
       feature_group_count: blocks of channels that do not see each other; it divides `in` and `out`.
       implementation: None picks by shape on a CPU, by the table of `choose` in this file, and takes XLA's anywhere
-        else: the decision falls when the program is lowered for its platform. One of `"xla"`, `"matmul"`, `"shift"`,
-        `"im2col"`, `"toeplitz"`, `"split"` is that formulation with its own gradients, on every platform.
+        else: the decision falls when the program is lowered for its platform. A name of `FORMS`, such as `"xla"`,
+        `"matmul"`, `"shift"`, `"im2col"`, `"toeplitz"` or `"split"`, is that formulation with its own gradients, on
+        every platform.
 
     Returns:
       `[batch, out_height, out_width, out]` in the dtype of the arguments.
@@ -80,6 +82,7 @@ class Choice:
 
 
 XLA = Choice()
+XLA_IN_ORDER = Choice("xla", "xla_for_x", "xla_for_kernel")
 
 
 def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Window, dtype: Any) -> Choice:
@@ -87,28 +90,32 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
 
     | case | output, gradient of x, of the kernel | CPU ms of these | of XLA's | measured at |
     |---|---|---|---|---|
-    | 2 to 32 groups | split, all three | 1.4, 1.6, 1.9 | 5.9, 5.6, 200 | 12 x 12, 80 in 5 groups |
+    | 2 to 32 groups | split, split_for_x, split_for_kernel | 1.4, 1.6, 1.9 | 5.9, 5.6, 200 | 12 x 12, 80 in 5 groups |
     | more groups | shift, all three | 0.4, 0.3, 7.2 | 14, 14, 11 | 12 x 12, 128 in 128 groups |
     | 1 x 1 kernel | matmul, all three | 0.4, 0.4, 0.7 | 0.4, 0.5, 3.3 | 24 x 24, 64 to 128, strides 2 |
     | 1 channel, narrow | shift, toeplitz, toeplitz | 0.2, 0.3, 0.4 | 1.2, 2.0, 0.3 | 28 x 28, 5 x 5, to 6 |
-    | 1 channel | shift, shift, xla | 1.1, 4.0, 5.5 | 8.2, 11, 5.5 | 96 x 96, to 16 |
+    | 1 channel | shift, shift, xla_for_kernel | 1.1, 4.0, 5.5 | 8.2, 11, 5.5 | 96 x 96, to 16 |
     | 2 to 8 channels, narrow | toeplitz, all three | 0.3, 0.3, 0.4 | 0.3, 0.9, 0.2 | 14 x 14, 5 x 5, 6 to 16 |
     | many channels, tiny image | im2col, all three | 7.4, 6.8, 8.8 | 13, 15, 11 | 3 x 3, 512 |
-    | else | xla, all three | | | |
+    | else | xla, xla_for_x, xla_for_kernel | 6, 6, 11 | the same | 24 x 24, 64 |
+    | else, by oneDNN (`jaxdl.cpu.tune`) | xla, xla_for_x, xla_cropped | 5, 5, 9 | 5, 5, 15 | 24 x 24, 64 |
 
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output
     channels and 131,072 numbers in the matrix of "toeplitz"; many is 128 input channels or more, tiny an output of at
     most 36 pixels. Kernels of more than 64 pixels are left to XLA, if not split, because the forms are unrolled over
     them. CPU time (of all threads), jax 0.12 on two cores, batch 32, 3 x 3 kernels if not said otherwise
-    (`benchmarks/convolution.py`). Inside `lax.scan` XLA's convolutions are 5 times slower on a CPU and matrix products
-    are not: the rows of few channels use none, so LeNet runs at full speed there.
+    (`benchmarks/convolution.py`). In the body of a loop, such as `lax.scan`, the gradients that JAX makes of XLA's own
+    convolution take a hundred times as long on a CPU; none of these rows does.
     """
+    otherwise = XLA_IN_ORDER if window.groups == 1 else XLA
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
-        return XLA
+        return otherwise
+    if dtype == jnp.float32 and window.groups == 1 and cpu.convolutions_by_onednn():
+        otherwise = Choice("xla", "xla_for_x", "xla_cropped")
     if 1 < window.groups <= 32:
-        return Choice("split", "split", "split")
+        return Choice("split", "split_for_x", "split_for_kernel")
     if math.prod(window.size) > MAX_TAPS:
-        return XLA
+        return otherwise
     if window.groups > 1:
         return Choice("shift", "shift", "shift")
     if window.size == (1, 1):
@@ -119,11 +126,12 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     narrow = x_shape[2] <= 6 * window.size[1] and features <= 32 and band <= MAX_BAND
     if channels <= 8 and window.strides == window.input_dilation == (1, 1):
         if channels == 1:
-            return Choice("shift", "toeplitz", "toeplitz") if narrow else Choice("shift", "shift", "xla")
-        return Choice("toeplitz", "toeplitz", "toeplitz") if narrow else XLA
+            wide = Choice("shift", "shift", otherwise.kernel_gradient)
+            return Choice("shift", "toeplitz", "toeplitz") if narrow else wide
+        return Choice("toeplitz", "toeplitz", "toeplitz") if narrow else otherwise
     if channels >= 128 and math.prod(window.output(x_shape[1:3])) <= 36:
         return Choice("im2col", "im2col", "im2col")
-    return XLA
+    return otherwise
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))

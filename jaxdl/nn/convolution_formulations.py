@@ -6,6 +6,8 @@ says of each why it cannot do a case. `jaxdl.nn.convolution` picks among them.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,10 +17,11 @@ import numpy as np
 from jaxdl.nn.convolution_window import Window
 
 Form = Callable[[jax.Array, jax.Array, Window], jax.Array]
+Order = tuple[str, str, str]  # of the axes of the image, the kernel and the output; HW for all spatial ones
 
 
-def xla(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """XLA's own convolution, of any number of spatial axes."""
+def xla(x: jax.Array, kernel: jax.Array, window: Window, order: Order = ("NHWC", "HWIO", "NHWC")) -> jax.Array:
+    """XLA's own convolution, of any number of spatial axes, of arrays with their axes in any order."""
     space = "0123456789"[: len(window.size)]
     return jax.lax.conv_general_dilated(
         x,
@@ -27,9 +30,43 @@ def xla(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
         window.padding,
         window.input_dilation,
         window.kernel_dilation,
-        (f"N{space}C", f"{space}IO", f"N{space}C"),
+        (order[0].replace("HW", space), order[1].replace("HW", space), order[2].replace("HW", space)),
         window.groups,
     )
+
+
+def xla_for_x(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The same, so that its transpose, the gradient of x, is a convolution in XLA's native order of axes.
+
+    The native order is that of `xla`. XLA on a CPU brings a convolution into it only in the outermost computation; in
+    the body of a loop any other order takes a loop over single numbers, a hundred times slower.
+    """
+    taps = tuple(range(len(window.size)))
+    turned = jnp.swapaxes(
+        jax.lax.rev(kernel, taps), -1, -2
+    )  # as the gradient takes it: JAX's own turn cancels the next
+    return xla(x, jax.lax.rev(turned, taps), window, ("NHWC", "HWOI", "NHWC"))
+
+
+def xla_for_kernel(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """The same for the gradient of the kernel: a convolution over the channels, with the batch as its channels.
+
+    The barriers keep what made x, and the gradient of y, out of the loops that transpose them.
+    """
+    x = jnp.swapaxes(jax.lax.optimization_barrier(x), 0, -1)
+    y = xla(x, jnp.moveaxis(kernel, -2, 0), window, ("CHWN", "IHWO", "HWNC"))
+    return jax.lax.optimization_barrier(jnp.moveaxis(y, -2, 0))
+
+
+def xla_cropped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """`xla_for_kernel` of an image with a pixel too much on each side, which the convolution leaves out.
+
+    A convolution that crops is not oneDNN's to compute, which is slow where the kernel is as large as the image.
+    """
+    wide = replace(window, padding=tuple((low + 1, high + 1) for low, high in window.padding))
+    crop = replace(window, padding=((-1, -1),) * len(window.size), input_dilation=(1,) * len(window.size))
+    x = jax.lax.optimization_barrier(wide.pad(jax.lax.optimization_barrier(x)))
+    return xla_for_kernel(x, kernel, crop)
 
 
 def matmul(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -81,11 +118,11 @@ def toeplitz(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     return _channels(jnp.concatenate(seen, -1), matrix).reshape(batch, rows, columns, kernel.shape[-1])
 
 
-def split(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """One convolution for each group of channels."""
+def split(x: jax.Array, kernel: jax.Array, window: Window, form: Form = xla) -> jax.Array:
+    """One convolution of the given form for each group of channels."""
     alone = Window(window.size, window.strides, window.padding, window.input_dilation, window.kernel_dilation)
     groups = zip(jnp.split(x, window.groups, -1), jnp.split(kernel, window.groups, -1), strict=True)
-    return jnp.concatenate([xla(*group, alone) for group in groups], -1)
+    return jnp.concatenate([form(*group, alone) for group in groups], -1)
 
 
 def _channels(x: jax.Array, matrix: jax.Array, groups: int = 1, dtype: jnp.dtype | None = None) -> jax.Array:
@@ -105,11 +142,16 @@ def _channels(x: jax.Array, matrix: jax.Array, groups: int = 1, dtype: jnp.dtype
 
 FORMS: Mapping[str, Form] = {
     "xla": xla,
+    "xla_for_x": xla_for_x,
+    "xla_for_kernel": xla_for_kernel,
+    "xla_cropped": xla_cropped,
     "matmul": matmul,
     "shift": shift,
     "im2col": im2col,
     "toeplitz": toeplitz,
     "split": split,
+    "split_for_x": partial(split, form=xla_for_x),
+    "split_for_kernel": partial(split, form=xla_for_kernel),
 }
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from interleaved import Runner
 
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62)}  # as `cpu.tune`
 WORKERS = {"torch": Path(__file__).parent / "peers" / "torch_worker.py"}
 
 
@@ -56,7 +57,7 @@ class Peer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env=os.environ | KEEP_MEMORY | {"OMP_NUM_THREADS": str(threads)},
             )
         except OSError as error:
             raise PeerError(f"cannot run {python!r}: {error.strerror}") from None

@@ -5,7 +5,8 @@
 Prints one JSON line a case. `ratio` is the peer's time over ours, of medians; above 1 we win. `p20_ratio` is that of
 20th percentiles. Both run on the CPU, one thread a core, in processes of their own and alternating rounds, on different
 batches in turn; nothing is fetched, and each waits for its work at the end of a round. Both sides are given their
-fastest means, found by a short trial: ours is the number of steps a call, the peer's are in `peers/`.
+fastest means, found by a short trial: ours is the number of steps a call, the peer's are in `peers/`. Both keep freed
+memory: ours by `jaxdl.cpu.tune`, the peer by the same settings from its environment.
 """
 
 import argparse
@@ -19,6 +20,8 @@ from interleaved import Runner, Samples, busy_share, interleave, warn_if_busy
 from machine import cores, describe, versions
 from ours import CompiledCase
 from peer import WORKERS, Peer, PeerError
+
+from jaxdl import cpu
 
 TRIAL_ROUNDS = 3
 
@@ -43,6 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     if flags.rounds < 1:
         parser.error(f"argument --rounds: expected at least 1, got {flags.rounds}")
 
+    cpu.tune()
     jax.config.update("jax_platforms", "cpu")
     try:
         with Peer(flags.peer, flags.peer_python, cores()) as peer:

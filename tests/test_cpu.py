@@ -49,8 +49,9 @@ print(json.dumps(faults(8)))
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept():
     pages = 8 * 2**26 // os.sysconf("SC_PAGE_SIZE")
+    if run(FAULTS.format(tuned=False)) < 0.9 * pages:
+        pytest.skip("pages are not cleared one by one here")  # they are huge, or another allocator is loaded
     assert run(FAULTS.format(tuned=True)) < 0.1 * pages
-    assert run(FAULTS.format(tuned=False)) > 0.9 * pages  # unless the system's pages are huge
 
 
 CONVOLUTIONS = """

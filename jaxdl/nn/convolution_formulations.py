@@ -42,9 +42,7 @@ def xla_for_x(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     the body of a loop any other order takes a loop over single numbers, a hundred times slower.
     """
     taps = tuple(range(len(window.size)))
-    turned = jnp.swapaxes(
-        jax.lax.rev(kernel, taps), -1, -2
-    )  # as the gradient takes it: JAX's own turn cancels the next
+    turned = jnp.swapaxes(jax.lax.rev(kernel, taps), -1, -2)  # which is how the gradient takes it
     return xla(x, jax.lax.rev(turned, taps), window, ("NHWC", "HWOI", "NHWC"))
 
 

@@ -41,17 +41,17 @@ def faults(calls):
         twice(x).block_until_ready()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-faults(16)
-print(json.dumps(faults(8)))
+faults(48)
+print(json.dumps(faults(16)))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_freed_memory_is_kept():
-    pages = 8 * 2**26 // os.sysconf("SC_PAGE_SIZE")
+    pages = 16 * 2**26 // os.sysconf("SC_PAGE_SIZE")
     if run(FAULTS.format(tuned=False)) < 0.9 * pages:
         pytest.skip("pages are not cleared one by one here")  # they are huge, or another allocator is loaded
-    assert run(FAULTS.format(tuned=True)) < 0.1 * pages
+    assert run(FAULTS.format(tuned=True)) < 0.3 * pages
 
 
 CONVOLUTIONS = """

@@ -24,7 +24,7 @@ from interleaved import Runner, busy_share, interleave, warn_if_busy
 from machine import cores, describe, versions
 from peer import Peer, PeerError
 
-from jaxdl import nlp, nn
+from jaxdl import cpu, nlp, nn
 
 CASES: dict[str, Any] = {  # by name: the model of so many tokens, and the length of the prompt
     "lstm": lambda length: (nlp.RNNLanguageModel(28, nn.LSTM(256)), 1),
@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
         if getattr(flags, name) < 1:
             parser.error(f"argument --{name}: expected at least 1, got {getattr(flags, name)}")
 
+    cpu.tune()
     jax.config.update("jax_platforms", "cpu")
     try:
         with Peer("torch", flags.peer_python, cores()) as peer:

@@ -52,8 +52,7 @@ def xla_for_kernel(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array
     The barriers keep what made x, and the gradient of y, out of the loops that transpose them.
     """
     x = jnp.swapaxes(jax.lax.optimization_barrier(x), 0, -1)
-    y = xla(x, jnp.moveaxis(kernel, -2, 0), window, ("CHWN", "IHWO", "HWNC"))
-    return jax.lax.optimization_barrier(jnp.moveaxis(y, -2, 0))
+    return _batch_as_channels(x, kernel, window)
 
 
 def xla_cropped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -63,8 +62,14 @@ def xla_cropped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """
     wide = replace(window, padding=tuple((low + 1, high + 1) for low, high in window.padding))
     crop = replace(window, padding=((-1, -1),) * len(window.size), input_dilation=(1,) * len(window.size))
-    x = jax.lax.optimization_barrier(wide.pad(jax.lax.optimization_barrier(x)))
-    return xla_for_kernel(x, kernel, crop)
+    x = wide.pad(jnp.swapaxes(jax.lax.optimization_barrier(x), 0, -1))
+    return _batch_as_channels(jax.lax.optimization_barrier(x), kernel, crop)
+
+
+def _batch_as_channels(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """XLA's convolution of an image `[in, *spatial, batch]`."""
+    y = xla(x, jnp.moveaxis(kernel, -2, 0), window, ("CHWN", "IHWO", "HWNC"))
+    return jax.lax.optimization_barrier(jnp.moveaxis(y, -2, 0))
 
 
 def matmul(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:

@@ -97,8 +97,8 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     | 1 channel | shift, shift, xla_for_kernel | 1.1, 4.0, 5.5 | 8.2, 11, 5.5 | 96 x 96, to 16 |
     | 2 to 8 channels, narrow | toeplitz, all three | 0.3, 0.3, 0.4 | 0.3, 0.9, 0.2 | 14 x 14, 5 x 5, 6 to 16 |
     | many channels, tiny image | im2col, all three | 7.4, 6.8, 8.8 | 13, 15, 11 | 3 x 3, 512 |
-    | else | xla, xla_for_x, xla_for_kernel | 3.1, 3.2, 5.8 elapsed | the same | 24 x 24, 64 |
-    | else, by oneDNN | xla, xla_for_x, xla_cropped | 2.6, 2.6, 4.7 elapsed | 2.6, 2.6, 7.4 | the same |
+    | else | xla, xla_for_x, xla_for_kernel | 2.9, 2.9, 5.4 elapsed | 2.9, 2.9, 5.5 | 24 x 24, 64 |
+    | else, by oneDNN | xla, xla_for_x, xla_cropped | 2.5, 2.5, 4.8 elapsed | 2.5, 2.5, 7.1 | the same |
 
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output
     channels and 131,072 numbers in the matrix of "toeplitz"; many is 128 input channels or more, tiny an output of at

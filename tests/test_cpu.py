@@ -65,7 +65,7 @@ from jaxdl.nn.convolution import convolution
 
 def value_and_gradients(options, x, kernel):
     y, transpose = jax.vjp(partial(convolution, **options), x, kernel)
-    return y, *transpose(jnp.cos(y))
+    return y, *transpose(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 errors = []
 for x_shape, kernel_shape, options in {cases}:
@@ -83,6 +83,10 @@ CASES = [
     ((1, 6, 6, 16), (3, 3, 16, 16), {"strides": 2, "input_dilation": 2, "padding": 2}),
     ((0, 12, 12, 16), (3, 3, 16, 16), {}),
     ((1, 12, 12, 32), (3, 3, 16, 32), {"feature_group_count": 2}),
+    ((1, 12, 12, 33), (3, 3, 1, 33), {"feature_group_count": 33}),
+    ((2, 12, 12, 6), (5, 5, 6, 16), {}),
+    ((2, 3, 3, 128), (3, 3, 128, 16), {"padding": 1}),
+    ((2, 12, 12, 16), (1, 1, 16, 8), {"strides": 2}),
     ((2, 12, 12, 16), (3, 3, 16, 16), {}),
 ]
 

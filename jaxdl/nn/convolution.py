@@ -1,7 +1,7 @@
 """Convolution that picks its formulation (D2L 7.2 to 7.4; 23.6 for the formulations themselves)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -88,50 +88,51 @@ XLA_IN_ORDER = Choice("xla", "xla_for_x", "xla_for_kernel")
 def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Window, dtype: Any) -> Choice:
     """The table: what a CPU does with a convolution of two spatial axes in float32 or float64; the first row that fits.
 
-    | case | output, gradient of x, of the kernel | CPU ms of these | of XLA's | measured at |
+    | case | output, gradient of x, of the kernel | ms | XLA's | measured at |
     |---|---|---|---|---|
-    | 2 to 32 groups | split, split_for_x, split_for_kernel | 1.4, 1.6, 1.9 | 5.9, 5.6, 200 | 12 x 12, 80 in 5 groups |
-    | more groups | shift, all three | 0.4, 0.3, 7.2 | 14, 14, 11 | 12 x 12, 128 in 128 groups |
-    | 1 x 1 kernel | matmul, all three | 0.4, 0.4, 0.7 | 0.4, 0.5, 3.3 | 24 x 24, 64 to 128, strides 2 |
-    | 1 channel, narrow | shift, toeplitz, toeplitz | 0.2, 0.3, 0.4 | 1.2, 2.0, 0.3 | 28 x 28, 5 x 5, to 6 |
-    | 1 channel | shift, shift, xla_for_kernel | 1.1, 4.0, 5.5 | 8.2, 11, 5.5 | 96 x 96, to 16 |
-    | 2 to 8 channels, narrow | toeplitz, all three | 0.3, 0.3, 0.4 | 0.3, 0.9, 0.2 | 14 x 14, 5 x 5, 6 to 16 |
-    | many channels, tiny image | im2col, all three | 7.4, 6.8, 8.8 | 13, 15, 11 | 3 x 3, 512 |
-    | else | xla, xla_for_x, xla_for_kernel | 2.9, 2.9, 5.4 elapsed | 2.9, 2.9, 5.5 | 24 x 24, 64 |
-    | else, by oneDNN | xla, xla_for_x, xla_cropped | 2.5, 2.5, 4.8 elapsed | 2.5, 2.5, 7.1 | the same |
+    | 2 to 32 groups | split, split_for_x, split_for_kernel | 0.9, 0.8, 0.9 | 3.0, 2.9, 105 | 12 x 12, 80 in 5 groups |
+    | more groups | shift, all three | 0.5, 0.3, 3.9 | 6.5, 6.4, 5.8 | 12 x 12, 128 in 128 groups |
+    | 1 x 1 kernel | matmul, all three | 1.0, 0.6, 1.0 | 1.2, 0.8, 5.3 | 24 x 24, 64 to 128 |
+    | the same, strided | xla, xla_for_x, matmul | 0.4, 0.6, 0.4 | 0.4, 1.2, 1.5 | strides 2 |
+    | 1 channel, narrow | shift, toeplitz, xla_for_kernel | 0.8, 1.3, 3.9 | 4.0, 7.5, 3.8 | 28 x 28, 5 x 5, to 6 |
+    | 1 channel | shift, xla_for_x, xla_for_kernel | 0.5, 5.7, 3.1 | 3.8, 5.7, 3.2 | 96 x 96, to 16 |
+    | to 8 channels, narrow | xla, toeplitz, xla_for_kernel | 0.8, 1.4, 1.0 | 0.8, 3.3, 1.0 | 14 x 14, 5 x 5, 6 to 16 |
+    | many channels, tiny image | xla, im2col, xla_for_kernel | 4.9, 3.0, 5.3 | 4.9, 8.3, 5.8 | 3 x 3, 512 |
+    | else | xla, xla_for_x, xla_for_kernel | 3.1, 3.1, 5.9 | 3.1, 3.1, 6.0 | 24 x 24, 64 |
+
+    Where oneDNN computes (float32 under `jaxdl.cpu.tune`) its output is the fastest: "xla" in every row but that of
+    "matmul". The gradient of the kernel is "xla_cropped" where "xla_for_kernel" stands: 4.8 for 7.1 ms in the last row.
 
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output
     channels and 131,072 numbers in the matrix of "toeplitz"; many is 128 input channels or more, tiny an output of at
     most 36 pixels. Kernels of more than 64 pixels are left to XLA, if not split, because the forms are unrolled over
-    them. CPU time (of all threads), jax 0.12 on two cores, batch 32, 3 x 3 kernels if not said otherwise
-    (`benchmarks/convolution.py`); oneDNN is what `jaxdl.cpu.tune` sets XLA up for. In the body of a loop, such as
-    `lax.scan`, the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; none of
-    these rows does.
+    them. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 if not said otherwise; 5 x 5: batch 256
+    (`benchmarks/convolution.py`). Forms take longer to compile than a call of XLA's: a training step of our networks
+    stays within 1.5 times (`benchmarks/compile_time.py`). In the body of a loop, such as `lax.scan`, the gradients that
+    JAX makes of XLA's own convolution take a hundred times as long on a CPU; none of these rows does.
     """
-    otherwise = XLA_IN_ORDER if window.groups == 1 else XLA
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
-        return otherwise
-    if dtype == jnp.float32 and window.groups == 1 and cpu.convolutions_by_onednn():
-        otherwise = Choice("xla", "xla_for_x", "xla_cropped")
-    if 1 < window.groups <= 32:
-        return Choice("split", "split_for_x", "split_for_kernel")
-    if math.prod(window.size) > MAX_TAPS:
-        return otherwise
+        return XLA_IN_ORDER if window.groups == 1 else XLA
+    onednn = dtype == jnp.float32 and cpu.convolutions_by_onednn()
+    unrolls = math.prod(window.size) <= MAX_TAPS
+    if window.groups > 32:
+        return Choice("xla" if onednn else "shift", "shift", "shift") if unrolls else XLA
     if window.groups > 1:
-        return Choice("shift", "shift", "shift")
-    if window.size == (1, 1):
-        return Choice("matmul", "matmul", "matmul")
+        return Choice("xla" if onednn else "split", "split_for_x", "split_for_kernel")
+    otherwise = replace(XLA_IN_ORDER, kernel_gradient="xla_cropped") if onednn else XLA_IN_ORDER
     channels, features = kernel_shape[-2:]
-    columns, out_columns = window.padded(x_shape[1:3])[1], window.output(x_shape[1:3])[1]
-    band = window.size[0] * columns * channels * out_columns * features
-    narrow = x_shape[2] <= 6 * window.size[1] and features <= 32 and band <= MAX_BAND
-    if channels <= 8 and window.strides == window.input_dilation == (1, 1):
-        if channels == 1:
-            wide = Choice("shift", "shift", otherwise.kernel_gradient)
-            return Choice("shift", "toeplitz", "toeplitz") if narrow else wide
-        return Choice("toeplitz", "toeplitz", "toeplitz") if narrow else otherwise
-    if channels >= 128 and math.prod(window.output(x_shape[1:3])) <= 36:
-        return Choice("im2col", "im2col", "im2col")
+    if window.size == (1, 1):
+        strided = replace(otherwise, kernel_gradient="matmul")
+        return Choice("matmul", "matmul", "matmul") if window.strides == (1, 1) else strided
+    if channels <= 8 and window.strides == window.input_dilation == (1, 1) and unrolls:
+        columns, out_columns = window.padded(x_shape[1:3])[1], window.output(x_shape[1:3])[1]
+        band = window.size[0] * columns * channels * out_columns * features
+        narrow = x_shape[2] <= 6 * window.size[1] and features <= 32 and band <= MAX_BAND
+        if channels == 1 and not onednn:
+            otherwise = replace(otherwise, output="shift")
+        return replace(otherwise, input_gradient="toeplitz") if narrow else otherwise
+    if channels >= 128 and math.prod(window.output(x_shape[1:3])) <= 36 and unrolls:
+        return replace(otherwise, input_gradient="im2col")
     return otherwise
 
 

@@ -101,24 +101,22 @@ def im2col(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
 
 def toeplitz(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """One matrix product for whole rows of the output: a banded matrix that holds the kernel at each of its positions.
+    """A convolution over rows alone, with all of a row as its channels: along it the kernel is a banded matrix.
 
     It multiplies with the zeros outside of the band, and fills the matrix unit where the channels are too few to.
     """
     x = window.pad(x)
     batch, height, width, channels = x.shape
-    (size, _), (stride, _), (dilation, _) = window.size, window.strides, window.kernel_dilation
-    rows, columns = ((n - k) // s + 1 for n, k, s in zip((height, width), window.span, window.strides, strict=True))
-    x = x.reshape(batch, height, width * channels)
-    seen = [
-        jax.lax.slice_in_dim(x, i * dilation, i * dilation + (rows - 1) * stride + 1, stride, 1) for i in range(size)
-    ]
-    band = np.zeros((window.size[1], width, columns))  # [tap, input column, output column]: does the tap see it?
-    for tap in range(window.size[1]):
-        band[tap, tap * window.kernel_dilation[1] + np.arange(columns) * window.strides[1], np.arange(columns)] = 1
+    (taps, along), (_, stride), (_, dilation) = window.size, window.strides, window.kernel_dilation
+    columns = (width - window.span[1]) // stride + 1
+    band = np.zeros((along, width, columns))  # [tap, input column, output column]: does the tap see it?
+    for tap in range(along):
+        band[tap, tap * dilation + np.arange(columns) * stride, np.arange(columns)] = 1
     matrix = jnp.einsum("jab,ijco->iacbo", jnp.asarray(band, kernel.dtype), kernel)
-    matrix = matrix.reshape(size * width * channels, columns * kernel.shape[-1])  # [size*width*in, columns*out]
-    return _channels(jnp.concatenate(seen, -1), matrix).reshape(batch, rows, columns, kernel.shape[-1])
+    rows = Window((taps,), window.strides[:1], ((0, 0),), (1,), window.kernel_dilation[:1])
+    matrix = matrix.reshape(taps, width * channels, columns * kernel.shape[-1])
+    y = xla_for_x(x.reshape(batch, height, width * channels), matrix, rows)
+    return y.reshape(batch, y.shape[1], columns, kernel.shape[-1])
 
 
 def split(x: jax.Array, kernel: jax.Array, window: Window, form: Form = xla) -> jax.Array:

@@ -103,6 +103,14 @@ def test_value_and_both_gradients_are_xlas(problem):
         assert_equal(*compare(*args))
 
 
+@pytest.mark.parametrize("implementation", [name for name in FORMS if name != "matmul"])
+def test_a_form_named_does_every_option(x64, implementation):
+    options = {"strides": (1, 2), "padding": ((2, 0), (1, 3)), "kernel_dilation": (3, 2), "input_dilation": (2, 1)}
+    args = arrays((2, 5, 7, 2), (2, 3, 2, 3))
+    got = value_and_gradients(partial(convolution, implementation=implementation, **options), *args)
+    assert_equal(got, value_and_gradients(partial(lax_convolution, **options), *args))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_the_table_picks_is_xlas_in_reverse_and_in_forward_mode(x64, case):
     *shapes, options = CASES[case]
@@ -187,20 +195,25 @@ def test_only_a_cpu_takes_a_special_path(case):
 
 
 @pytest.mark.parametrize(
-    ("x", "kernel", "options"),
+    ("x", "kernel", "options", "convolutions"),
     [
-        *(CASES[name] for name in ("grouped", "many channels", "strided")),
-        ((1, 5, 5), (3, 5, 4), {"kernel_dilation": 2, "padding": 3}),
+        (*CASES["grouped"], 3 * 2),
+        (*CASES["one channel, narrow"], 2),  # its output is a sum of products
+        (*CASES["few channels"], 3),
+        (*CASES["small image"], 2),  # its gradient of x is one product
+        (*CASES["many channels"], 3),
+        (*CASES["strided"], 3),
+        ((1, 5, 5), (3, 5, 4), {"kernel_dilation": 2, "padding": 3}, 3),
     ],
 )
-def test_gradients_are_convolutions_in_native_order(x, kernel, options):
+def test_gradients_are_convolutions_in_native_order(x, kernel, options, convolutions):
     """In the body of a loop XLA on a CPU runs any other order a hundred times slower."""
     args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (x, kernel)]
     gradients = jax.grad(lambda *args: (convolution(*args, **options) ** 2).sum(), (0, 1))
     orders = re.findall(r"dim_numbers = (\S.*?), window", jax.jit(gradients).lower(*args).as_text())
-    space = ", ".join("01"[: len(x) - 2])
-    assert orders == [f"[b, {space}, f]x[{space}, i, o]->[b, {space}, f]"] * len(orders)
-    assert len(orders) == 3 * options.get("feature_group_count", 1)
+    native = re.compile(r"\[b, ([01, ]+), f\]x\[\1, i, o\]->\[b, \1, f\]")
+    assert len(orders) == convolutions
+    assert all(native.fullmatch(order) for order in orders), orders
 
 
 @pytest.mark.parametrize(
@@ -209,7 +222,20 @@ def test_gradients_are_convolutions_in_native_order(x, kernel, options):
 )
 def test_a_wide_band_is_left_to_xla(x, kernel, padding):
     window = make_window(x[1:3], kernel[:2], padding=padding)
-    assert choose(x, kernel, window, jnp.float32).output == "xla"
+    assert choose(x, kernel, window, jnp.float32).input_gradient == "xla_for_x"
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "one pixel"])
+def test_under_onednn_the_output_is_its(monkeypatch, case):
+    """Its own products and sums are faster than any form; XLA's gradient of many groups is the one it has not."""
+    x, kernel, options = CASES[case]
+    options = {name: value for name, value in options.items() if name != "feature_group_count"}
+    window = make_window(x[1:3], kernel[:2], **{"padding": "SAME", **options}, groups=x[-1] // kernel[2])
+    monkeypatch.setattr("jaxdl.cpu.convolutions_by_onednn", lambda: True)
+    choice = choose(x, kernel, window, jnp.float32)
+    assert choice.output == "xla"
+    assert choice.kernel_gradient == {"grouped": "split_for_kernel", "depthwise": "shift"}.get(case, "xla_cropped")
+    assert choose(x, kernel, window, jnp.float64).kernel_gradient != "xla_cropped"
 
 
 def test_no_form_is_unrolled_over_a_large_kernel():

@@ -33,12 +33,14 @@ CONVOLUTIONS: dict[str, tuple[Sequence[int], Sequence[int], dict[str, Any]]] = {
     # image, kernel, window; a row of `choose` each, at the shape its docstring reports
     "groups": ((32, 12, 12, 80), (3, 3, 16, 80), {"padding": 1, "groups": 5}),
     "depthwise": ((32, 12, 12, 128), (3, 3, 1, 128), {"padding": 1, "groups": 128}),
-    "one_pixel": ((32, 24, 24, 64), (1, 1, 64, 128), {"strides": 2}),
+    "one_pixel": ((32, 24, 24, 64), (1, 1, 64, 128), {}),
+    "one_pixel_strided": ((32, 24, 24, 64), (1, 1, 64, 128), {"strides": 2}),
     "first": ((256, 28, 28, 1), (5, 5, 1, 6), {"padding": 2}),
     "first_wide": ((32, 96, 96, 1), (3, 3, 1, 16), {"padding": 1}),
     "few": ((256, 14, 14, 6), (5, 5, 6, 16), {}),
     "tiny": ((32, 3, 3, 512), (3, 3, 512, 512), {"padding": 1}),
     "tiny_strided": ((32, 12, 12, 128), (3, 3, 128, 256), {"padding": 1, "strides": 2}),
+    "many": ((32, 24, 24, 64), (3, 3, 64, 64), {"padding": 1}),
 }
 POOLS: dict[str, tuple[int, int, int]] = {"pool2x2": (2, 2, 0), "pool3x3": (3, 2, 1)}  # window, strides, padding
 

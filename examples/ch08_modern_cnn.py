@@ -9,16 +9,16 @@ many), for scikit-learn's digits resized to 32 x 32. After 20 epochs on two core
 seconds train one epoch of 44 steps, evaluation and compilation apart; a whole run takes 7 to 39 s):
 
     model               test accuracy    parameters    s an epoch
-    lenet                       0.992         82,826          0.09
-    batch_norm_lenet            0.992         62,158          0.10
-    alexnet                     0.992        393,442          0.24
-    vgg11                       0.992        445,482          0.35
-    nin                         0.967        133,798          0.37
-    googlenet                   0.983        377,478          0.51
-    resnet18                    0.986        702,570          0.52
-    resnext                     0.986        998,026          0.65
-    densenet                    0.992         49,860          0.33
-    regnetx                     0.967         46,578          0.41
+    lenet                       0.992        82,826          0.12
+    batch_norm_lenet            0.992        62,158          0.10
+    alexnet                     0.992       393,442          0.19
+    vgg11                       0.986       445,482          0.39
+    nin                         0.983       133,798          0.30
+    googlenet                   0.981       377,478          0.61
+    resnet18                    0.989       702,570          0.71
+    resnext                     0.978       998,026          0.97
+    densenet                    0.994        49,860          0.45
+    regnetx                     0.958        46,578          0.59
 
 The book's sizes on Fashion-MNIST have not been run.
 """

@@ -100,7 +100,7 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     | many channels, tiny image | xla, im2col, xla_for_kernel | 4.9, 3.0, 5.3 | 4.9, 8.3, 5.8 | 3 x 3, 512 |
     | else | xla, xla_for_x, xla_for_kernel | 3.1, 3.1, 5.9 | 3.1, 3.1, 6.0 | 24 x 24, 64 |
 
-    Where oneDNN computes (float32 under `jaxdl.cpu.tune`) its output is the fastest: "xla" in every row but that of
+    Where oneDNN computes (float32 under `jaxdl.cpu.tune`) no output needs a form: it is "xla" in every row but that of
     "matmul". The gradient of the kernel is "xla_cropped" where "xla_for_kernel" stands: 4.8 for 7.1 ms in the last row.
 
     The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output

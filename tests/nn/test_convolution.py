@@ -227,7 +227,7 @@ def test_a_wide_band_is_left_to_xla(x, kernel, padding):
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "one pixel"])
 def test_under_onednn_the_output_is_its(monkeypatch, case):
-    """Its own products and sums are faster than any form; XLA's gradient of many groups is the one it has not."""
+    """No form is worth its compile time then; what oneDNN does not compute well is the gradient of the kernel."""
     x, kernel, options = CASES[case]
     options = {name: value for name, value in options.items() if name != "feature_group_count"}
     window = make_window(x[1:3], kernel[:2], **{"padding": "SAME", **options}, groups=x[-1] // kernel[2])

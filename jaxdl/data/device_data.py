@@ -103,10 +103,11 @@ def _put_rows(rows: np.ndarray) -> jax.Array:
 
 def _put(name: str, array: Any) -> jax.Array:
     source = array if isinstance(array, jax.Array) else np.asarray(array)
-    if source.dtype.kind in "OSTUMm":
+    if jnp.issubdtype(source.dtype, jax.dtypes.extended) or source.dtype.kind in "OSTUMm":
         raise ValueError(f"arrays: expected numbers, got {name!r} of type {source.dtype}")
-    placed = jax.device_put(source)
-    if placed.dtype != source.dtype and jnp.issubdtype(placed.dtype, jnp.integer):
+    # device_put may share the memory of a NumPy array (on a CPU, where it is aligned): later writes would show.
+    placed = jax.device_put(source if isinstance(source, jax.Array) else np.array(source))
+    if source.size and placed.dtype != source.dtype and jnp.issubdtype(placed.dtype, jnp.integer):
         bounds, low, high = jnp.iinfo(placed.dtype), source.min(), source.max()
         if low < bounds.min or high > bounds.max:
             raise ValueError(f"arrays: expected {name!r} to fit {placed.dtype}, got values from {low} to {high}")

@@ -35,7 +35,8 @@ def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         chunk = images[first : first + _CHUNK].astype(np.float32)
         resized[first : first + _CHUNK] = _resize(chunk, size=(height, width))
     if len(images):
-        np.clip(resized, images.min(), images.max(), out=resized)
+        low, high = (bound.reduce(images, axis=None) for bound in (np.fmin, np.fmax))  # a NaN stays in its image
+        np.clip(resized, low, high, out=resized)
     return resized
 
 

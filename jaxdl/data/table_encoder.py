@@ -138,8 +138,13 @@ def _fit_numbers(name: str, numbers: np.ndarray, scaling: Scaling | None) -> Num
     elif low == high:  # rounding may give the mean and the standard deviation other values than low and 0
         mean, shift, scale = low, low, 1.0
     else:
-        shift, scale = (mean, numbers.std(ddof=1)) if scaling == "z_score" else (low, high - low)
+        shift, scale = (mean, _deviation(numbers)) if scaling == "z_score" else (low, high - low)
     return NumericColumn(name, float(mean), float(shift), float(scale))
+
+
+def _deviation(numbers: np.ndarray) -> float:
+    spread = np.ptp(numbers)  # divided out: the squares of small differences underflow
+    return (numbers / spread).std(ddof=1) * spread
 
 
 def _check_columns(table: Mapping[str, np.ndarray]) -> None:

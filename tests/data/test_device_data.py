@@ -103,13 +103,10 @@ def test_a_mask_of_ones_own(kind):
     assert next(kind(arrays, 3, train=True).batches(0))["mask"].dtype == bool
 
 
-@KINDS
-def test_batches_do_not_alias_the_source(kind):
+def test_batches_do_not_alias_the_source():
     arrays = make_arrays(4)
     before = arrays["label"].copy()
-    batch = next(kind(arrays, 4, train=False).batches(0))
-    if kind is HostData:
-        batch["label"][:] = -1
+    next(HostData(arrays, 4, train=False).batches(0))["label"][:] = -1
     np.testing.assert_array_equal(arrays["label"], before)
 
 
@@ -193,3 +190,22 @@ def test_bad_arguments(kind):
         data.batches(-1)
     with pytest.raises(ValueError, match="size: expected at least 1"):
         data.chunks(0, 0, 0)
+
+
+@KINDS
+@pytest.mark.parametrize("offset", [0, 4, 64])
+def test_data_on_the_device_does_not_see_later_writes(kind, offset):
+    """JAX shares the memory of an array that is aligned; `HostData` is a view, as documented."""
+    buffer = np.zeros(256, np.uint8)
+    start = -buffer.ctypes.data % 64 + offset
+    x = buffer[start : start + 48].view(np.float32)
+    data = kind({"x": x}, 12, train=False)
+    x[:] = 7
+    np.testing.assert_array_equal(next(data.batches(0))["x"], np.full(12, 7 * (kind is HostData)))
+
+
+def test_arrays_without_numbers():
+    empty = DeviceData({"x": np.zeros((5, 0), np.int64)}, 2, train=True)
+    assert next(empty.batches(0))["x"].shape == (2, 0)
+    with pytest.raises(ValueError, match="arrays: expected numbers, got 'k' of type key"):
+        DeviceData({"k": jax.random.split(jax.random.key(0), 4)}, 2, train=True)

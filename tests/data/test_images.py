@@ -48,3 +48,9 @@ def test_clips_what_rounding_adds():
 def test_errors(images, size, match):
     with pytest.raises(ValueError, match=match):
         resize(images, size)
+
+
+def test_a_nan_stays_in_its_image():
+    images = np.ones((2, 4, 4, 1), np.float32)
+    images[1, 0, 0] = np.nan
+    np.testing.assert_array_equal(resize(images, (2, 2))[0], np.ones((2, 2, 1)))

@@ -212,3 +212,8 @@ def test_tables_that_do_not_fit(changes, match):
 def test_fits_that_cannot_be(table, options, match):
     with pytest.raises(ValueError, match=match):
         TableEncoder.fit(table, **options)
+
+
+def test_the_deviation_of_tiny_differences_does_not_underflow():
+    table = {"a": np.array([0.0, 1e-170])}
+    np.testing.assert_allclose(TableEncoder.fit(table)(table)[:, 0], [-(0.5**0.5), 0.5**0.5], rtol=1e-6)

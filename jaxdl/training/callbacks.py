@@ -25,7 +25,7 @@ class EarlyStopping:
       mode: `min` if lower is better, `max` if higher is.
 
     Raises:
-      ValueError: at construction, if patience is below 1 or min_delta negative.
+      ValueError: at construction, if patience is below 1, min_delta negative or the mode another.
       KeyError: in training, if the evaluation does not report the metric.
     """
 
@@ -37,7 +37,9 @@ class EarlyStopping:
     def __post_init__(self) -> None:
         if self.patience < 1:
             raise ValueError(f"patience: expected at least 1, got {self.patience}")
-        if self.min_delta < 0:
+        if self.mode not in ("min", "max"):
+            raise ValueError(f"mode: expected 'min' or 'max', got {self.mode!r}")
+        if not self.min_delta >= 0:
             raise ValueError(f"min_delta: expected 0 or more, got {self.min_delta}")
 
     def __call__(self, state: TrainState, history: History) -> bool:

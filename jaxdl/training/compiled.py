@@ -103,4 +103,4 @@ def _check_same_types(state: TrainState, new_state: TrainState) -> None:
 
 
 def _describe(leaf: Any) -> str:
-    return "nothing" if leaf is None else f"{leaf.dtype}{list(leaf.shape)}"
+    return "nothing" if leaf is None else f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxdl.training.callbacks import Callback
+from jaxdl.training.callbacks import Callback, EarlyStopping
 from jaxdl.training.checkpoint import Checkpointer, sigterm_flag
 from jaxdl.training.compiled import CompiledStep
 from jaxdl.training.evaluate import evaluate
@@ -89,7 +89,8 @@ def fit(
       The state after the last step, and the history.
 
     Raises:
-      ValueError: if the arguments contradict each other, the data is empty or gives fewer batches than its length, the
+      ValueError: if the arguments contradict each other, the data is empty or gives another number of batches than its
+        length, `best` or an `EarlyStopping` waits for an evaluation that there is not, the
         directory of a new run already holds checkpoints, or a resumed run's data has another number of batches.
       KeyError: if evaluation does not report the checkpointer's `best`.
       NonFiniteLoss: when the loss is NaN or infinite; no such state is checkpointed.
@@ -106,6 +107,11 @@ def fit(
             raise ValueError(f"{name}: expected at least 1, got {number}")
     if (eval_fn is None) != (eval_data is None):
         raise ValueError("eval_fn and eval_data go together, got only one of them")
+    if eval_fn is None and checkpointer is not None and checkpointer.best is not None:
+        raise ValueError(f"checkpointer: it keeps the best by {checkpointer.best!r}, which takes an eval_fn; got none")
+    for callback in callbacks:
+        if eval_fn is None and isinstance(callback, EarlyStopping) and callback.metric.startswith("eval_"):
+            raise ValueError(f"callbacks: {callback} takes an eval_fn, got none")
     if per_epoch == 0:
         raise ValueError("data: expected at least one batch an epoch, got none")
     if resume and checkpointer is None:
@@ -121,6 +127,8 @@ def fit(
                 (epoch, start), done = divmod(run.done, per_epoch), run.done
                 for batch in _batches_per_call(data, epoch, start, compiled_step.steps_per_call):
                     run.train(batch, total - run.done, bar)
+                    if run.done > (epoch + 1) * per_epoch:
+                        raise ValueError(f"data: expected {per_epoch} batches in epoch {epoch}, got more")
                     finished = run.done >= total
                     evaluated = eval_fn is not None and (finished or run.due(eval_every))
                     if evaluated or finished or run.due(log_every):

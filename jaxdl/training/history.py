@@ -49,7 +49,10 @@ class History:
 
         Raises:
           KeyError: if no row has the column.
+          ValueError: if the mode is another.
         """
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode: expected 'min' or 'max', got {mode!r}")
         self[name]
         sign = 1 if mode == "min" else -1
         rows = [row for row in self.rows if name in row]

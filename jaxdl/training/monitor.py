@@ -10,6 +10,7 @@ step = report_optimizer(make_step(grad_fn, optimizer), "gradient_norm", "learnin
 evaluate(eval_fn, state._replace(params=averaged_params(state)), data)
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +37,8 @@ def record_gradient_norm() -> optax.GradientTransformation:
         return GradientNormState(jnp.zeros(()))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, GradientNormState]:
-        return updates, GradientNormState(optax.tree.norm(updates).astype(state.gradient_norm.dtype))
+        norm = optax.tree.norm(_at_least_float32(updates))
+        return updates, GradientNormState(norm.astype(state.gradient_norm.dtype))
 
     return optax.GradientTransformation(init, update)
 
@@ -66,6 +68,10 @@ def report_optimizer(step: Step, *names: str) -> Step:
     return reporting_step
 
 
+def _at_least_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)), tree)
+
+
 class ParameterAverageState(NamedTuple):
     """Optimiser state of `parameter_average`."""
 
@@ -77,20 +83,25 @@ def parameter_average(decay: float) -> optax.GradientTransformation:
     """Keeps an exponential moving average of the parameters in the optimiser state; put it last in the chain.
 
     The average after t steps is `sum_i (1 - decay) decay^(t-i) params_i / (1 - decay^t)`: corrected for its start at
-    zero, as Adam's moments are (Kingma and Ba, 2015, section 3). Read it with `averaged_params`.
+    zero, as Adam's moments are (Kingma and Ba, 2015, section 3). Of parameters in half precision it is float32,
+    in which small steps do not vanish. Read it with `averaged_params`.
 
     Raises:
-      ValueError: if `decay` is not in [0, 1).
+      ValueError: if `decay` is not in [0, 1); from `update`, without the parameters.
     """
     if not 0 <= decay < 1:
         raise ValueError(f"decay: expected a number in [0, 1), got {decay}")
 
     def init(params: Any) -> ParameterAverageState:
-        return ParameterAverageState(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+        zeros = jax.tree.map(jnp.zeros_like, _at_least_float32(params))
+        return ParameterAverageState(zeros, jnp.zeros((), jnp.int32))
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, ParameterAverageState]:
+        if params is None:
+            raise ValueError("params: expected the parameters, update(updates, state, params), got None")
         count = state.average_count + 1
-        weight = (1 - decay) / (1 - jnp.power(decay, count))  # of the newest, in the corrected average
+        # Of the newest, in the corrected average. In float32, 1 - decay**count loses the digits that matter.
+        weight = (1 - decay) / -jnp.expm1(count * math.log(decay)) if decay else 1.0
         newest = optax.apply_updates(params, updates)
         average = jax.tree.map(lambda a, p: (a + weight * (p - a)).astype(a.dtype), state.parameter_average, newest)
         return updates, ParameterAverageState(average, count)

@@ -323,3 +323,20 @@ def test_plain_lines_without_a_terminal(capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].split() == ["epoch", "step", "train_loss", "train_accuracy", "examples_per_second", "seconds"]
     assert [line.split()[:2] for line in lines[1:]] == [["1", "6"], ["2", "12"]]
+
+
+def test_more_batches_than_the_length_are_an_error():
+    class TooMany(ListData):
+        def __len__(self):
+            return 3
+
+    with pytest.raises(ValueError, match="data: expected 3 batches in epoch 0, got more"):
+        fit(ONE, make_state(OPTIMIZER), TooMany(BATCHES), epochs=4, progress=False)
+
+
+def test_what_waits_for_an_evaluation_is_refused_without_one(tmp_path):
+    state, data = make_state(OPTIMIZER), ListData(BATCHES)
+    with Checkpointer(tmp_path, best="train_loss") as best, pytest.raises(ValueError, match=r"'train_loss'.* eval_fn"):
+        fit(ONE, state, data, epochs=1, checkpointer=best, progress=False)
+    with pytest.raises(ValueError, match=r"callbacks: EarlyStopping.* eval_fn"):
+        fit(ONE, state, data, epochs=1, callbacks=[EarlyStopping()], progress=False)

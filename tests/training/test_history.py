@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from jaxdl.training import History
+from jaxdl.training import EarlyStopping, History
 from jaxdl.training.history import format_figure
 
 ROWS = [
@@ -62,3 +62,10 @@ def test_the_table_is_aligned():
 )
 def test_figures_read_well(value, text):
     assert format_figure(value) == text
+
+
+def test_a_mode_is_min_or_max():
+    with pytest.raises(ValueError, match="mode: expected 'min' or 'max', got 'maximum'"):
+        History([{"a": 1.0}]).best("a", "maximum")
+    with pytest.raises(ValueError, match="mode: expected 'min' or 'max', got 'maximum'"):
+        EarlyStopping("eval_accuracy", mode="maximum")

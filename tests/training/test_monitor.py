@@ -63,3 +63,28 @@ def test_averages_refuse():
         averaged_params(make_state(optax.sgd(0.1)))
     assert jnp.all(averaged_params(make_state(parameter_average(0.5)))["w"] == 0)
     assert make_params()["w"].shape == (5, 7)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9999, 1 - 1e-8])
+def test_the_average_of_a_constant_is_the_constant(decay):
+    optimizer, params = parameter_average(decay), {"w": jnp.full(2, 3.0)}
+    state = optimizer.init(params)
+    for _ in range(3):
+        _, state = jax.jit(optimizer.update)({"w": jnp.zeros(2)}, state, params)
+        np.testing.assert_allclose(state.parameter_average["w"], 3, rtol=1e-6)
+    with pytest.raises(ValueError, match="params: expected the parameters"):
+        optimizer.update({"w": jnp.zeros(2)}, state)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_half_precision_is_averaged_and_measured_in_float32(dtype):
+    optimizer = parameter_average(0.999)
+    update = jax.jit(lambda state, params: optimizer.update(jnp.zeros((), dtype), state, params)[1])
+    state = optimizer.init(jnp.zeros((), dtype))
+    for i in range(600):
+        state = update(state, jnp.asarray(1 + (i >= 300), dtype))
+    want = 1 + (1 - 0.999**300) / (1 - 0.999**600)
+    np.testing.assert_allclose(state.parameter_average, want, rtol=1e-4)
+    norm = record_gradient_norm()
+    _, state = norm.update({"w": jnp.full(3, 300.0, dtype)}, norm.init({}))
+    np.testing.assert_allclose(state.gradient_norm, 300 * 3**0.5, rtol=1e-5)

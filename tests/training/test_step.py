@@ -299,3 +299,12 @@ def test_steps_per_call_is_at_least_one():
 
 def test_merging_is_addition():
     assert merge_metrics({"a": Mean(1.0, 2.0)}, {"a": Mean(3.0, 4.0)}) == {"a": Mean(4.0, 6.0)}
+
+
+def test_a_step_may_give_python_numbers():
+    def step(state, batch):
+        return state._replace(model_state={"a": 1.0}), {"loss": Mean(jnp.ones(()), jnp.ones(()))}
+
+    compiled = jit_step(step)
+    state = compiled.place_state(make_state(optax.sgd(0.1))._replace(model_state={"a": 1.0}))
+    assert compiled(state, make_batch())[0].model_state == {"a": 1.0}

@@ -38,7 +38,8 @@ def communication_bytes(fn: Callable[..., Any], *args: Any) -> dict[str, float]:
       args: its arguments, arrays or `jax.ShapeDtypeStruct`.
 
     Raises:
-      ValueError: if a collective stands in a `while` loop, whose length no one knows.
+      ValueError: if a collective stands in a `while` loop, whose length no one knows, or the branches of a `cond` send
+        different amounts.
     """
     return dict(_count(jax.make_jaxpr(fn)(*args).jaxpr, {}))
 
@@ -49,6 +50,8 @@ def _count(jaxpr: Any, axis_sizes: Mapping[str, int]) -> Counter[str]:
         if (name := _NAMES.get(eqn.primitive.name)) is not None:
             axes = eqn.params.get("axes", eqn.params.get("axis_name"))
             n = math.prod(axis_sizes[axis] for axis in (axes if isinstance(axes, tuple) else (axes,)))
+            if (groups := eqn.params.get("axis_index_groups")) is not None:
+                n = len(groups[0])
             sent[name] += _SENT[name](n) * sum(v.aval.size * v.aval.dtype.itemsize for v in eqn.invars)
             continue
         sizes = {**axis_sizes, **getattr(eqn.params.get("mesh"), "shape", {})}
@@ -57,6 +60,10 @@ def _count(jaxpr: Any, axis_sizes: Mapping[str, int]) -> Counter[str]:
         inner = [_count(jaxpr, sizes) for jaxpr in inner_jaxprs(eqn)]
         if eqn.primitive.name == "while" and any(inner):
             raise ValueError("fn: a collective in a while loop; write it as a scan, whose length is known")
+        if eqn.primitive.name == "cond" and any(branch != inner[0] for branch in inner):
+            raise ValueError(f"fn: the branches of a cond send different amounts: {list(map(dict, inner))}")
+        if eqn.primitive.name == "cond":
+            inner = inner[:1]  # one of them runs
         times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         for part in inner:
             sent.update({name: times * size for name, size in part.items()})

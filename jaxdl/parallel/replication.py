@@ -56,9 +56,11 @@ def _equation(eqn: Any, inputs: list[bool], axis_name: str) -> list[bool]:
     if eqn.primitive.name == "cond":
         branches = [_varying(jaxpr, inputs[1:], axis_name) for jaxpr in inner]
         return [inputs[0] or any(outputs) for outputs in zip(*branches, strict=True)]
+    if eqn.primitive.name == "while":
+        return _while(eqn, inputs, axis_name)
     if len(inner) == 1 and len(inner[0].invars) == len(inputs):  # jit, remat, custom_jvp, custom_vjp
         return _varying(inner[0], inputs, axis_name)
-    return [any(inputs)] * num_outputs
+    return [True] * num_outputs  # not known: it may hold an axis_index
 
 
 def _scan(eqn: Any, body: Any, inputs: list[bool], axis_name: str) -> list[bool]:
@@ -72,6 +74,19 @@ def _scan(eqn: Any, body: Any, inputs: list[bool], axis_name: str) -> list[bool]
         if carry == inputs[first : first + num_carry]:
             return carry + outputs[num_carry:]
         inputs = [*inputs[:first], *carry, *inputs[first + num_carry :]]
+
+
+def _while(eqn: Any, inputs: list[bool], axis_name: str) -> list[bool]:
+    """A loop's carry varies if it does after any number of turns, or if their number does."""
+    num_cond, num_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    of_cond, of_body, carry = inputs[:num_cond], inputs[num_cond:][:num_body], inputs[num_cond + num_body :]
+    while True:
+        (stop,) = _varying(eqn.params["cond_jaxpr"].jaxpr, [*of_cond, *carry], axis_name)
+        outputs = _varying(eqn.params["body_jaxpr"].jaxpr, [*of_body, *carry], axis_name)
+        after = [stop or was or now for was, now in zip(carry, outputs, strict=True)]
+        if after == carry:
+            return carry
+        carry = after
 
 
 def inner_jaxprs(eqn: Any) -> Iterator[Any]:

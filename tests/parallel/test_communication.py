@@ -146,3 +146,20 @@ def test_loops_count_their_turns_and_while_is_refused():
     assert communication_bytes(over_devices(scanned, mesh, P("i"), P("i")), x) == {"all_reduce": pytest.approx(5 * one)}
     with pytest.raises(ValueError, match="a collective in a while loop"):
         communication_bytes(over_devices(endless, mesh, P("i"), P("i")), x)
+
+
+def test_groups_and_branches():
+    mesh, x = make_mesh({"i": N}), jax.ShapeDtypeStruct((N, 16), jnp.float32)
+    pairs = [list(range(N))[i : i + 2] for i in range(0, N, 2)]
+
+    def sent(fn):
+        return communication_bytes(over_devices(fn, mesh, P("i"), P("i")), x)
+
+    assert sent(lambda x: jax.lax.psum(x, "i", axis_index_groups=pairs)) == {"all_reduce": 64}  # 2 (2 - 1) / 2 of 64
+
+    def either(other):
+        return lambda x: jax.lax.cond(x.sum() > 0, lambda: jax.lax.psum(x, "i"), lambda: other(x))
+
+    assert sent(either(lambda x: jax.lax.psum(2 * x, "i"))) == sent(lambda x: jax.lax.psum(x, "i"))
+    with pytest.raises(ValueError, match="branches of a cond send different amounts"):
+        sent(either(lambda x: x))

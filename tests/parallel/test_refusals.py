@@ -196,3 +196,23 @@ def test_an_error_in_the_loss_comes_through():
 
     with pytest.raises(ZeroDivisionError):
         call(shard_step(make_step(sum_gradients(wrong), OPTIMIZER), make_mesh({"data": 8})))
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_pmap_looks_into_while(reduced):
+    def counts(params, model_state, batch, key):
+        def body(carry):
+            index = jax.lax.axis_index("data")
+            return carry[0] + 1, carry[1] + (jax.lax.psum(index, "data") if reduced else index)
+
+        _, total = jax.lax.while_loop(lambda carry: carry[0] < 3, body, (0, 0))
+        sums, _ = all_reduce(GRAD_FN, "data")(params, model_state, batch, key)
+        return sums, {"seen": total}
+
+    step = pmap_step(make_step(counts, OPTIMIZER))
+    state = make_state(OPTIMIZER)._replace(model_state={"seen": jnp.int32(0)})
+    if reduced:
+        assert call(step, state)[0].model_state["seen"] == 3 * sum(range(jax.device_count()))
+    else:
+        with pytest.raises(ValueError, match=r"model_state\['seen'\] differs between devices"):
+            call(step, state)

@@ -159,4 +159,15 @@ def _scale_gradient(x: Any, factor: jax.Array) -> Any:
     """`x`, whose gradient is multiplied by `factor`."""
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
         return x
-    return jax.lax.stop_gradient(x) + factor.astype(x.dtype) * (x - jax.lax.stop_gradient(x))
+    return _scaled(x, factor.astype(x.dtype))
+
+
+@jax.custom_jvp
+def _scaled(x: jax.Array, factor: jax.Array) -> jax.Array:
+    return x
+
+
+@_scaled.defjvp
+def _scaled_jvp(primals: Any, tangents: Any) -> Any:
+    x, factor = primals
+    return x, factor * tangents[0]

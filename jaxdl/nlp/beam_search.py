@@ -81,6 +81,7 @@ def beam_search(
         logits, state = step_fn(search.state, search.last)
         vocab = logits.shape[1]
         totals = search.live[:, :, None] + log_probabilities(logits).reshape(batch, beam_size, vocab)
+        totals = jnp.where(jnp.isnan(totals), jnp.nan, totals)  # `top_k` has a NaN first, but with a minus sign last
         best, index = jax.lax.top_k(totals.reshape(batch, beam_size * vocab), beam_size)  # [batch, beam_size]
         parent, token = index // vocab, index % vocab
         rows = (jnp.arange(batch)[:, None] * beam_size + parent).reshape(-1)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdl.nlp.perplexity import Perplexity
-from jaxdl.nlp.token_ids import without_padding
+from jaxdl.nlp.token_ids import check_lengths, without_padding
 from jaxdl.nn.losses import cross_entropy
 from jaxdl.training.metrics import Mean
 from jaxdl.training.step import Batch, EvalFn, LossFn
@@ -26,7 +26,8 @@ def next_token_prediction(model: nn.Module) -> tuple[LossFn, EvalFn]:
         state, which is not used; dropout gets the step's key. Such as `RNNLanguageModel`.
 
     Raises:
-      ValueError: when traced, if the tokens are not integers `[batch, num_steps + 1]` of at least 2 columns.
+      ValueError: when traced, if the tokens are not integers `[batch, num_steps + 1]` of at least 2 columns, or mask or
+        length are not `[batch]`.
 
     >>> from jaxdl import nn
     >>> from jaxdl.nlp import RNNLanguageModel
@@ -45,11 +46,14 @@ def next_token_prediction(model: nn.Module) -> tuple[LossFn, EvalFn]:
         return losses, weights
 
     def loss_fn(params: Any, model_state: Any, batch: Batch, key: jax.Array) -> tuple[Mean, tuple[Any, Any]]:
-        carries = "is_first" in batch and getattr(model, "carry_state", False)
+        carried = {}
+        if getattr(model, "carry_state", False):  # which padding must not reach
+            arguments = {"is_first": "is_first", "lengths": "length"}
+            carried = {argument: batch[name] for argument, name in arguments.items() if name in batch}
         (logits, _), model_state = model.apply(
             {"params": params, **model_state},
             _inputs(batch),
-            **({"is_first": batch["is_first"]} if carries else {}),
+            **carried,
             train=True,
             rngs={"dropout": key},
             mutable=list(model_state),
@@ -72,9 +76,18 @@ def _inputs(batch: Batch) -> jax.Array:
             "tokens: expected integers [batch, num_steps + 1] with at least 2 columns, "
             f"got {tokens.dtype}{list(tokens.shape)}"
         )
+    rows, columns = tokens.shape
+    if "mask" in batch and jnp.shape(batch["mask"]) != (rows,):
+        raise ValueError(f"mask: expected [{rows}], got {list(jnp.shape(batch['mask']))}")
+    if "length" in batch:
+        check_lengths("length", batch["length"], rows, columns - 1)
     return _real(tokens[:, :-1], batch)
 
 
 def _real(tokens: jax.Array, batch: Batch) -> jax.Array:
     """Padding may be any id."""
-    return without_padding(tokens, batch["length"]) if "length" in batch else tokens
+    if "length" in batch:
+        tokens = without_padding(tokens, batch["length"])
+    if "mask" in batch:
+        tokens = without_padding(tokens, jnp.where(batch["mask"] != 0, tokens.shape[1], 0))
+    return tokens

@@ -71,7 +71,7 @@ class RNNLanguageModel(nn.Module):
           batch is its leading axis, as the searches and the sharding of `carry` have it; the recurrence has the layers
           there, as PyTorch.)
         """
-        check_tokens("tokens", tokens, self.vocab_size)
+        tokens = check_tokens("tokens", tokens, self.vocab_size, lengths)
         tokens = widen(tokens)
         valid = (tokens >= 0) & (tokens < self.vocab_size)
         if self.embed_size is None:

@@ -170,3 +170,12 @@ def test_errors():
         linear_rnn_gradients(*weights, inputs, jnp.zeros((5, 2)))
     with pytest.raises(ValueError, match=r"W_hh: expected shape \[3, 3\] to fit the others, got \[3, 2\]"):
         linear_rnn_gradients(weights[0], weights[0], weights[2], inputs, jnp.zeros((6, 2)))
+
+
+def test_an_infinite_state_stays():
+    def running_maximum(state, x):
+        return jnp.maximum(state, x), state
+
+    got = truncated_scan(running_maximum, -jnp.inf, jnp.arange(3.0), jnp.ones(3))
+    want = jax.lax.scan(running_maximum, -jnp.inf, jnp.arange(3.0))
+    jax.tree.map(np.testing.assert_array_equal, got, want)

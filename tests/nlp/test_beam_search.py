@@ -137,3 +137,9 @@ def test_no_beam_is_an_error():
         beam_search(book_step, book_state(), START, beam_size=1, max_length=0, eos_id=EOS)
     with pytest.raises(ValueError, match=r"state\['changed'\]"):
         beam_search(book_step, book_state(2), START, beam_size=1, max_length=4, eos_id=EOS)
+
+
+def test_the_sign_of_a_nan_does_not_matter():
+    bad = jnp.array(-np.full((1, 4), np.nan, np.float32))
+    found = beam_search(lambda state, _: (state, state), bad, jnp.array([1]), beam_size=2, max_length=3, eos_id=None)
+    assert np.isnan(found.scores).all()

@@ -106,3 +106,47 @@ def test_it_makes_a_step():
     step = jit_step(make_step(sum_gradients(loss_fn), optimizer))
     _, metrics = step(step.place_state(state), {"tokens": np.zeros((2, 4), np.int32)})
     assert set(metrics) == {"loss", "perplexity"}
+
+
+def test_padding_does_not_reach_a_carried_state():
+    model = RNNLanguageModel(7, nn.GRU(3), carry_state=True)
+    tokens, length = jnp.array([[1, 2, 3, 0], [4, 5, 6, 1]]), jnp.array([2, 3])
+    variables = model.init(jax.random.key(0), tokens[:, :-1])
+    params = variables.pop("params")
+    loss_fn, _ = next_token_prediction(model)
+    got = loss_fn(params, variables, {"tokens": tokens, "length": length}, jax.random.key(0))[1][1]
+    _, want = model.apply(
+        {"params": params, **variables}, tokens[:, :-1], None, length, train=True, mutable=list(variables)
+    )
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize("compiled", [jax.jit, lambda fn: fn], ids=["jit", "eager"])
+def test_a_masked_row_may_hold_any_id(compiled):
+    model = RNNLanguageModel(7, nn.GRU(3))
+    tokens, mask = jnp.array([[1, 2, 3], [4, 5, 6]]), jnp.array([1, 0])
+    params = model.init(jax.random.key(0), tokens)["params"]
+    loss_fn, _ = next_token_prediction(model)
+
+    def total(params, tokens):
+        return loss_fn(params, {}, {"tokens": tokens, "mask": mask}, jax.random.key(0))[0].total
+
+    gradient = compiled(jax.grad(total))
+    jax.tree.map(np.testing.assert_array_equal, gradient(params, tokens.at[1].set(99)), gradient(params, tokens))
+
+
+@pytest.mark.parametrize(
+    ("extra", "match"),
+    [
+        ({"mask": np.array([1.0])}, r"mask: expected \[2\], got \[1\]"),
+        ({"length": np.array([2])}, r"length: expected integers \[2\], got int64\[1\]"),
+        ({"length": np.array([3, 2])}, r"length: expected numbers in \[0, 2\]"),
+    ],
+)
+def test_masks_and_lengths_do_not_broadcast(extra, match):
+    model = Bigrams()
+    batch = {"tokens": jnp.array([[1, 2, 3], [3, 2, 1]]), **extra}
+    params = model.init(jax.random.key(0), batch["tokens"])["params"]
+    for call in next_token_prediction(model):
+        with pytest.raises(ValueError, match=match):
+            call(params, {}, batch, *([jax.random.key(0)] if call.__name__ == "loss_fn" else []))

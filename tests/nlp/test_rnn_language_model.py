@@ -209,3 +209,12 @@ def test_the_books_shapes():
     (logits, state), _ = jax.eval_shape(lambda key: model.init_with_output(key, tokens), jax.random.key(0))
     assert logits.shape == (2, 100, 16)
     assert [leaf.shape for leaf in jax.tree.leaves(state)] == [(2, 1, 32)]
+
+
+def test_padding_may_be_any_id():
+    model = RNNLanguageModel(7, nn.GRU(3))
+    variables = model.init(jax.random.key(0), jnp.array([[1, 2]]))
+    got, _ = model.apply(variables, np.array([[1, 2], [3, -1]]), None, np.array([2, 1]))
+    want, _ = model.apply(variables, np.array([[1, 2], [3, 0]]), None, np.array([2, 1]))
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_array_equal(got[1, 0], want[1, 0])

@@ -60,6 +60,9 @@ def widen(updates: Any, like: Any) -> Any:
       ValueError: if one has another shape than its counterpart in `like`.
     """
     check_shapes("updates", updates, like)
+    for path, leaf in jax.tree.leaves_with_path(updates):
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(f"updates: expected real floating arrays, got {jnp.result_type(leaf)}{_place(path)}")
     return jax.tree.map(
         lambda g, other: jnp.asarray(g, jnp.promote_types(jnp.result_type(other), jnp.float32)), updates, like
     )
@@ -92,5 +95,5 @@ def without_bias(beta: float, average: Any, step: jax.Array) -> Any:
     """A leaky average that began at zero, divided by the sum of its weights, `1 - beta^(step + 1)`."""
     # In float64 where beta is a number: float32's 0.999 would shift 1 - 0.999 by 1e-5.
     log_beta = jnp.log(beta) if isinstance(beta, jax.Array) else math.log(beta) if beta else -math.inf
-    weight = -jnp.expm1((step + 1) * log_beta)
+    weight = -jnp.expm1(next_step(step) * log_beta)
     return jax.tree.map(lambda a: a / weight, average)

@@ -90,7 +90,8 @@ def backtracking_line_search(
     value, derivative = jax.jvp(function, (params,), (direction,))
 
     def fallen(rate: jax.Array) -> jax.Array:
-        return function(_move(params, direction, rate)) <= value + slope * rate * derivative
+        new = function(_move(params, direction, rate))
+        return jnp.isfinite(new) & (new <= value + slope * rate * derivative)
 
     def too_long(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         count, rate = state

@@ -77,6 +77,8 @@ def _flatten(function: Objective, params: Any, learning_rate: float) -> tuple[ja
     check_not_negative(learning_rate=learning_rate)
     check_floating(params)
     x, unravel = ravel_pytree(params)
+    unravel_narrow, narrow = unravel, x.dtype  # LAPACK has no half precision
+    x, unravel = x.astype(jnp.promote_types(narrow, jnp.float32)), lambda x: unravel_narrow(x.astype(narrow))
 
     def flat_function(x: jax.Array) -> jax.Array:
         value = function(unravel(x))

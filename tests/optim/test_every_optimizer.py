@@ -231,3 +231,17 @@ def test_rates_may_be_traced():
     state.hyperparams["learning_rate"] = jnp.asarray(0.0)
     updates, _ = jax.jit(optimizer.update)(jnp.ones(2), state, jnp.ones(2))
     assert not np.any(updates)
+
+
+def test_integer_gradients_are_refused():
+    """They would make every update round to zero."""
+    for optimizer in (optim.sgd(0.1), optim.momentum(0.1), optim.adam(0.1), optim.adagrad(0.1)):
+        state = optimizer.init(jnp.ones(2))
+        with pytest.raises(ValueError, match="updates: expected real floating arrays, got int"):
+            optimizer.update(np.array([1, 2]), state, jnp.ones(2))
+
+
+def test_adam_goes_on_where_its_counter_stops():
+    optimizer = optim.adam(0.1)
+    state = optimizer.init(jnp.ones(()))._replace(step=jnp.int32(2**31 - 1))
+    assert optimizer.update(jnp.ones(()), state)[0] < -0.01

@@ -103,3 +103,7 @@ def test_bad_arguments_are_refused():
     for name, value in (("shrink", 1.0), ("slope", 0.0)):
         with pytest.raises(ValueError, match=rf"{name}: expected a number in \(0, 1\), got {value}"):
             optim.backtracking_line_search(quadratic, x, x, **{name: value})
+
+
+def test_minus_infinity_is_no_fall():
+    assert optim.backtracking_line_search(jnp.log, jnp.array(1.0), jnp.array(-1.0)) == 0.5

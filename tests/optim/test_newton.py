@@ -94,3 +94,10 @@ def test_bad_arguments_are_refused():
         optim.hessian_diagonal(lambda p: p["a"] ** 2, {"a": 3})
     with pytest.raises(ValueError, match="eps: expected"):
         optim.preconditioned_step(quadratic, jnp.ones(4), eps=-1.0)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_half_precision(dtype):
+    step = optim.newton_step(lambda x: jnp.sum(x**2), jnp.ones(2, dtype))
+    assert step.dtype == dtype
+    np.testing.assert_array_equal(step.astype(jnp.float32), [0, 0])

@@ -110,7 +110,7 @@ class _Recurrent(nn.Module):
         x, *kernels = promote_dtype(x, *weights[:2], dtype=self.dtype)
         wide = jnp.promote_types(x.dtype, jnp.float32)
         weights = CellWeights(*kernels, *(bias.astype(wide) for bias in weights[2:]))
-        zeros = jnp.zeros((x.shape[1], self.hidden_size), wide)
+        zeros = jnp.zeros_like(x, wide, shape=(x.shape[1], self.hidden_size))
         state = (zeros,) * cell.states if state is None else tuple(part.astype(wide) for part in state)
         hidden, state = recurrence(cell, x, valid, state, weights, reverse=reverse, implementation=self.implementation)
         return hidden.astype(x.dtype), state

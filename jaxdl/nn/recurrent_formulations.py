@@ -194,7 +194,7 @@ def _factors_jvp(step: Any, derivative: Derivative, reverse: bool, primals: Any,
             new = _where(valid, new, state_dot)
         return new, new[0]
 
-    state_dot = tuple(jnp.zeros(x.shape, hidden.dtype) if isinstance(x, SymbolicZero) else x for x in state_dot)
+    state_dot = tuple(jnp.zeros_like(hidden, shape=x.shape) if isinstance(x, SymbolicZero) else x for x in state_dot)
     last_dot, hidden_dot = jax.lax.scan(one_step, state_dot, (drive, factors, valid), reverse=reverse)
     return (hidden, last), (hidden_dot, last_dot)
 

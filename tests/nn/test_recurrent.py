@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
 
 from jaxdl.nn.recurrent import GRU, LSTM, RNN
 from jaxdl.nn.recurrent_cells import CellWeights, LSTMState, gru_cell, lstm_cell, rnn_cell
@@ -291,3 +292,19 @@ def test_errors_of_one_layer():
         RNN(2, activation="sigmoid")
     with pytest.raises(ValueError, match="implementation: 'factors' cannot do reset_after=False; expected 'xla'"):
         GRU(2, reset_after=False, implementation="factors")
+
+
+@pytest.mark.parametrize("layer", [RNN, GRU, LSTM])
+def test_under_shard_map(layer):
+    """With its check of what varies over the mesh, which `jax.lax.scan` takes for the types of its carry."""
+    model, x = layer(3), jax.random.normal(jax.random.key(0), (2, 4, 5))
+    variables = model.init(jax.random.key(1), x)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def gradient(total):
+        return jax.grad(lambda variables, x: total((model.apply(variables, x)[0] ** 2).sum()))
+
+    specs = {"in_specs": (P(), P("data")), "out_specs": P()}
+    over_devices = jax.shard_map(gradient(lambda loss: jax.lax.psum(loss, "data")), mesh=mesh, **specs)
+    got, want = jax.jit(over_devices)(variables, x), jax.jit(gradient(lambda loss: loss))(variables, x)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), got, want)

@@ -107,7 +107,7 @@ def test_worker_processes_from_a_script(tmp_path):
     assert (done.returncode, done.stdout) == (0, "done\n")
     # What Python's and Grain's pools print as they are torn down at exit is a race of theirs; nothing of it is ours.
     assert "Warning" not in done.stderr
-    assert "jaxdl" not in done.stderr, done.stderr
+    assert "grain_pipeline.py" not in done.stderr, done.stderr
 
 
 def fail_at_six(example, rng):

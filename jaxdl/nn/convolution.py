@@ -109,7 +109,7 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     them. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 if not said otherwise; 5 x 5: batch 256
     (`benchmarks/convolution.py`). Forms take longer to compile than a call of XLA's: training steps of eight
     networks take 1.02 to 1.49 times (`benchmarks/compile_time.py`). In the body of a loop, such as `lax.scan`,
-    the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; none of these rows does.
+    the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
     """
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
         return XLA_IN_ORDER if window.groups == 1 else XLA

@@ -4,18 +4,19 @@
 
 Prints one JSON line a case: the seconds to trace, lower and compile, each of the three, and the number of operations
 lowered, of the fastest of some rounds in turn; `ratio` is XLA's seconds over ours. A name of `cases.py` (or
-`regnetx_32`) is the whole training step; one of `convolution.py` a layer by itself, its output and both gradients.
+`regnetx_32`) is the whole training step; one of `convolution.py` is an `nn.Conv` by itself, its output and the
+gradients of its parameters and image, beside `flax.linen.Conv`.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import Any
 from unittest import mock
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 from cases import CASES, Case, modern_cnn
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         cpu.tune()
     jax.config.update("jax_platforms", "cpu")
     for name in names:
-        line = measure(name, training_step(name) if name in NETWORKS else layer(name), flags.rounds, flags.max_wait)
+        line = measure(name, flags.rounds, flags.max_wait)
         about = {"threads": cores(), "machine": describe(), "versions": versions("jax", "jaxlib", "flax")}
         print(json.dumps({"case": name, "tuned": not flags.untuned, **line, **about}), flush=True)
 
@@ -63,17 +64,19 @@ def training_step(name: str) -> Program:
     return case.step, (case.state, case.examples(case.batch_size))
 
 
-def layer(name: str) -> Program:
-    """The output of one convolution, and its gradients with respect to image and kernel."""
-    image, size, options = CONVOLUTIONS[name]
-    options = {**options, "padding": options.get("padding", "VALID")}
-    convolution = partial(nn.convolution, feature_group_count=options.pop("groups", 1), **options)
+def layer(conv: Any, name: str) -> Program:
+    """One layer of a class, `nn.Conv` or Flax's: its output, and the gradients of its parameters and its image."""
+    image, (*size, _, features), options = CONVOLUTIONS[name]
+    options = {"padding": "VALID", **options}
+    module = conv(features, tuple(size), feature_group_count=options.pop("groups", 1), **options)
+    x = jax.ShapeDtypeStruct(image, jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), x)
 
-    def output_and_gradients(x: jax.Array, kernel: jax.Array) -> Any:
-        y, transpose = jax.vjp(convolution, x, kernel)
+    def output_and_gradients(variables: Any, x: jax.Array) -> Any:
+        y, transpose = jax.vjp(module.apply, variables, x)
         return y, transpose(jnp.cos(y))
 
-    return output_and_gradients, tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (image, size))
+    return output_and_gradients, (variables, x)
 
 
 def compiled(program: Program) -> tuple[float, ...]:
@@ -91,17 +94,21 @@ def compiled(program: Program) -> tuple[float, ...]:
     return end - start, at_traced - start, at_lowered - at_traced, end - at_lowered, operations
 
 
-def measure(case: str, program: Program, rounds: int, max_wait: float) -> dict[str, Any]:
+def measure(case: str, rounds: int, max_wait: float) -> dict[str, Any]:
     """Compiles both sides in turn and returns the figures of a line."""
+    if case in NETWORKS:
+        ours_program = plain_program = training_step(case)
+    else:
+        ours_program, plain_program = layer(nn.Conv, case), layer(flax.linen.Conv, case)
     module = import_module("jaxdl.nn.convolution")  # not the function, which has the same name in `jaxdl.nn`
     xla = mock.patch.object(module, "choose", return_value=XLA)
     ours, plain, quiet = [], [], []
     for _ in range(rounds):
         quiet += [wait_until_quiet(max_wait)]
-        ours += [compiled(program)]
+        ours += [compiled(ours_program)]
         quiet += [wait_until_quiet(max_wait)]
         with xla:
-            plain += [compiled(program)]
+            plain += [compiled(plain_program)]
     share = None if None in quiet else round(quiet.count(False) / len(quiet), 3)
     warn_if_busy(case, share)
     names = ("s", "trace_s", "lower_s", "compile_s", "operations")

@@ -1,6 +1,7 @@
 """Convolution that picks its formulation (D2L 7.2 to 7.4; 23.6 for the formulations themselves)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -40,8 +41,8 @@ def convolution(
       feature_group_count: blocks of channels that do not see each other; it divides `in` and `out`.
       implementation: None picks by shape on a CPU, by the table of `choose` in this file, and takes XLA's anywhere
         else: the decision falls when the program is lowered for its platform. A name of `FORMS`, such as `"xla"`,
-        `"matmul"`, `"shift"`, `"im2col"`, `"toeplitz"` or `"split"`, is that formulation with its own gradients, on
-        every platform.
+        `"matmul"`, `"shift"`, `"im2col"`, `"toeplitz"` or `"block_diagonal"`, is that formulation with its own
+        gradients, on every platform.
 
     Returns:
       `[batch, out_height, out_width, out]` in the dtype of the arguments.
@@ -51,8 +52,9 @@ def convolution(
         image, or the named implementation cannot do the case, with the reason.
 
     Note: forward mode (`jax.jvp`) and higher derivatives work with every implementation. Where the table picks, the
-    residuals are the two arguments; a formulation that was named keeps what it made of them. "toeplitz" multiplies rows
-    with zeros, so that a pixel that is infinite or NaN makes whole rows of the output NaN, or of the gradient of x.
+    residuals are the two arguments; a formulation that was named keeps what it made of them. "toeplitz",
+    "four_columns" and "block_diagonal" multiply with zeros, so that one number that is infinite or NaN makes its row,
+    the columns beside it, or the other groups NaN.
     """
     check_arrays(x, kernel, feature_group_count)
     window = make_window(
@@ -68,8 +70,7 @@ def convolution(
     return _forced(x, kernel, window, implementation)
 
 
-MAX_BAND = 2**17  # numbers in the matrix of `toeplitz`: a larger one costs more than it saves, and has no bound
-MAX_TAPS = 64  # of a larger kernel the unrolled forms take long to compile: 4 million taps would never end
+MAX_TAPS = 64  # a form is unrolled over the taps, or fills up between them with zeros: 4 million would never end
 
 
 @dataclass(frozen=True)
@@ -90,67 +91,68 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
 
     | case | output, gradient of x, of the kernel | ms | XLA's | measured at |
     |---|---|---|---|---|
-    | 2 to 32 groups | split, split_for_x, split_for_kernel | 0.9, 0.8, 0.9 | 3.0, 2.9, 105 | 12 x 12, 80 in 5 groups |
-    | more groups | shift, all three | 0.5, 0.3, 3.9 | 6.5, 6.4, 5.8 | 12 x 12, 128 in 128 groups |
-    | 1 x 1 kernel | matmul, all three | 1.0, 0.6, 1.0 | 1.2, 0.8, 5.3 | 24 x 24, 64 to 128 |
-    | the same, strided | xla, xla_for_x, matmul | 0.4, 0.6, 0.4 | 0.4, 1.2, 1.5 | strides 2 |
-    | 1 channel, narrow | shift, toeplitz, xla_for_kernel | 0.8, 1.3, 3.9 | 4.0, 7.5, 3.8 | 28 x 28, 5 x 5, to 6 |
-    | 1 channel | shift, xla_for_x, xla_for_kernel | 0.5, 5.7, 3.1 | 3.8, 5.7, 3.2 | 96 x 96, to 16 |
-    | to 8 channels, narrow | xla, toeplitz, xla_for_kernel | 0.8, 1.4, 1.0 | 0.8, 3.3, 1.0 | 14 x 14, 5 x 5, 6 to 16 |
-    | many channels, tiny image | xla, im2col, xla_for_kernel | 4.9, 3.0, 5.3 | 4.9, 8.3, 5.8 | 3 x 3, 512 |
-    | else | xla, xla_for_x, xla_for_kernel | 3.1, 3.1, 5.9 | 3.1, 3.1, 6.0 | 24 x 24, 64 |
+    | groups, to 128 channels | block_diagonal twice, xla_for_kernel | 1.3, 1.3, 2.5 | 2.6, 2.7, 97 | 80 in 5 groups |
+    | 1 x 1 kernel | matmul, all three | 0.7, 0.7, 0.9 | 0.9, 1.1, 4.6 | 24 x 24, 64 to 128 |
+    | the same, strided | xla, xla_for_x, matmul | 0.4, 0.6, 0.3 | 0.4, 0.9, 1.2 | strides 2 |
+    | 1 channel | four_columns, xla_for_x, xla_for_kernel | 1.0, 7.0, 1.4 | 3.8, 7.0, 1.4 | 28 x 28, 5 x 5, to 6 |
+    | few channels, narrow | xla, toeplitz, xla_for_kernel | 0.8, 1.2, 0.5 | 0.8, 3.0, 0.5 | 14 x 14, 5 x 5, 6 to 16 |
+    | many channels, tiny image | xla, im2col, xla_for_kernel | 4.9, 2.9, 4.6 | 4.9, 7.4, 4.5 | 3 x 3, 512 |
+    | else | xla, xla_for_x, xla_for_kernel | 3.1, 3.0, 5.6 | 3.1, 3.0, 5.6 | 24 x 24, 64 |
 
-    Where oneDNN computes (float32 under `jaxdl.cpu.tune`) no output needs a form: it is "xla" in every row but that of
-    "matmul". The gradient of the kernel is "xla_cropped" where "xla_for_kernel" stands: 4.8 for 7.1 ms in the last row.
+    Where oneDNN computes (float32 under `jaxdl.cpu.tune`) groups and one channel are of the last row, and the gradient
+    of the kernel is "xla_cropped" where "xla_for_kernel" stands, 4.8 for 7.1 ms in the last row, but for groups of more
+    than one channel. Other than two spatial axes and other types are of the last row too.
 
-    The rows of few channels are for strides of 1; narrow is an image of up to 6 kernels across, with at most 32 output
-    channels and 131,072 numbers in the matrix of "toeplitz"; many is 128 input channels or more, tiny an output of at
-    most 36 pixels. Kernels of more than 64 pixels are left to XLA, if not split, because the forms are unrolled over
-    them. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 if not said otherwise; 5 x 5: batch 256
-    (`benchmarks/convolution.py`). Forms take longer to compile than a call of XLA's: training steps of eight
-    networks take 1.02 to 1.49 times (`benchmarks/compile_time.py`). In the body of a loop, such as `lax.scan`,
-    the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
+    Few is 1 to 6 channels to at most 16, with strides of 1, narrow an output of at most 16 columns under a kernel of at
+    least 25 taps; many is 128 input channels or more, tiny an output of at most 36 pixels. Kernels of more than 64 taps
+    are left to XLA. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 and 12 x 12 if not said otherwise; 5 x 5:
+    batch 256 (`benchmarks/convolution.py`). No row takes more than 1.5 times as long to compile as Flax's layer
+    (`benchmarks/compile_time.py`): a form that runs faster but takes longer to compile, such as "shift" for depthwise
+    convolutions, is to be named. In the body of a loop, such as `lax.scan`, the gradients that JAX makes of XLA's own
+    convolution take a hundred times as long on a CPU; no row does.
     """
-    if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
-        return XLA_IN_ORDER if window.groups == 1 else XLA
     onednn = dtype == jnp.float32 and cpu.convolutions_by_onednn()
-    unrolls = math.prod(window.size) <= MAX_TAPS
-    if window.groups > 32:
-        return Choice("xla" if onednn else "shift", "shift", "shift") if unrolls else XLA
-    if window.groups > 1:
-        return Choice("xla" if onednn else "split", "split_for_x", "split_for_kernel")
+    if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
+        return XLA_IN_ORDER
     otherwise = replace(XLA_IN_ORDER, kernel_gradient="xla_cropped") if onednn else XLA_IN_ORDER
     channels, features = kernel_shape[-2:]
+    small = math.prod(window.size) <= MAX_TAPS
+    if window.groups > 1 and onednn:
+        return otherwise if channels == 1 else XLA_IN_ORDER
+    if window.groups > 1:
+        dense = Choice("block_diagonal", "block_diagonal_for_x", "xla_for_kernel")
+        return dense if x_shape[-1] <= 128 and small else XLA_IN_ORDER
     if window.size == (1, 1):
         strided = replace(otherwise, kernel_gradient="matmul")
         return Choice("matmul", "matmul", "matmul") if window.strides == (1, 1) else strided
-    if channels <= 8 and window.strides == window.input_dilation == (1, 1) and unrolls:
-        columns, out_columns = window.padded(x_shape[1:3])[1], window.output(x_shape[1:3])[1]
-        band = window.size[0] * columns * channels * out_columns * features
-        narrow = x_shape[2] <= 6 * window.size[1] and features <= 32 and band <= MAX_BAND
-        if channels == 1 and not onednn:
-            otherwise = replace(otherwise, output="shift")
-        return replace(otherwise, input_gradient="toeplitz") if narrow else otherwise
-    if channels >= 128 and math.prod(window.output(x_shape[1:3])) <= 36 and unrolls:
+    if window.strides != (1, 1) or not small:
+        return otherwise
+    rows, columns = window.output(x_shape[1:3])
+    (height, _), (_, width) = window.size, window.span
+    if channels <= 6 and features <= 16 and window.input_dilation == (1, 1):
+        if channels == 1 and not onednn and height * (width + 3) <= math.prod(x_shape[1:3]):
+            return replace(otherwise, output="four_columns")
+        if channels > 1 and columns <= 16 and math.prod(window.size) >= 25:
+            return replace(otherwise, input_gradient="toeplitz")
+    if channels >= 128 and rows * columns <= 36:
         return replace(otherwise, input_gradient="im2col")
     return otherwise
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _chosen(x: jax.Array, kernel: jax.Array, window: Window, choice: Choice) -> jax.Array:
-    return _on_cpu(FORMS[choice.output], x, kernel, window)
+    return _on_cpu((FORMS[choice.output],), ((x, kernel),), window)
 
 
 @partial(_chosen.defjvp, symbolic_zeros=True)
 def _chosen_jvp(window: Window, choice: Choice, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """Each gradient is the transpose of one term. `checkpoint` keeps the arguments for it, not what is made of them."""
     (x, kernel), (x_dot, kernel_dot) = primals, tangents
-    terms = []
-    for form, arguments in ((choice.input_gradient, (x_dot, kernel)), (choice.kernel_gradient, (x, kernel_dot))):
-        if not any(isinstance(argument, SymbolicZero) for argument in arguments):
-            term = partial(_on_cpu, FORMS[form], window=window)
-            terms.append(jax.checkpoint(term, prevent_cse=False)(*arguments))
-    return _chosen(x, kernel, window, choice), sum(terms[1:], terms[0])
+    terms = ((choice.input_gradient, (x_dot, kernel)), (choice.kernel_gradient, (x, kernel_dot)))
+    terms = [(FORMS[form], pair) for form, pair in terms if not any(isinstance(a, SymbolicZero) for a in pair)]
+    forms, pairs = zip(*terms, strict=True)
+    y_dot = jax.checkpoint(partial(_on_cpu, forms, window=window), prevent_cse=False)(pairs)
+    return _chosen(x, kernel, window, choice), y_dot
 
 
 _compiled = jax.jit(_chosen, static_argnums=(2, 3))  # one operation, also outside of `jit`
@@ -161,9 +163,14 @@ def _forced(x: jax.Array, kernel: jax.Array, window: Window, implementation: str
     return FORMS[implementation](x, kernel, window)
 
 
-def _on_cpu(form: Form, x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    if form is xla:
-        return xla(x, kernel, window)
-    return jax.lax.platform_dependent(
-        x, kernel, cpu=lambda x, kernel: form(x, kernel, window), default=lambda x, kernel: xla(x, kernel, window)
-    )
+def _on_cpu(forms: Sequence[Form], pairs: Sequence[tuple[jax.Array, jax.Array]], window: Window) -> jax.Array:
+    """The sum of convolutions of an image and a kernel each, on a CPU in the given forms."""
+
+    def total(forms: Sequence[Form], pairs: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
+        terms = [form(x, kernel, window) for form, (x, kernel) in zip(forms, pairs, strict=True)]
+        return sum(terms[1:], terms[0])
+
+    others = (xla,) * len(forms)
+    if forms == others:
+        return total(others, pairs)
+    return jax.lax.platform_dependent(pairs, cpu=partial(total, forms), default=partial(total, others))

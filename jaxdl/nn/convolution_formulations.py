@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,16 @@ Form = Callable[[jax.Array, jax.Array, Window], jax.Array]
 Order = tuple[str, str, str]  # of the axes of the image, the kernel and the output; HW for all spatial ones
 
 
-def xla(x: jax.Array, kernel: jax.Array, window: Window, order: Order = ("NHWC", "HWIO", "NHWC")) -> jax.Array:
+def xla(
+    x: jax.Array,
+    kernel: jax.Array,
+    window: Window,
+    order: Order = ("NHWC", "HWIO", "NHWC"),
+    groups_of: Literal["channels", "batch"] = "channels",
+) -> jax.Array:
     """XLA's own convolution, of any number of spatial axes, of arrays with their axes in any order."""
     space = "0123456789"[: len(window.size)]
+    groups = (window.groups, 1) if groups_of == "channels" else (1, window.groups)
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -31,7 +38,7 @@ def xla(x: jax.Array, kernel: jax.Array, window: Window, order: Order = ("NHWC",
         window.input_dilation,
         window.kernel_dilation,
         (order[0].replace("HW", space), order[1].replace("HW", space), order[2].replace("HW", space)),
-        window.groups,
+        *groups,
     )
 
 
@@ -41,9 +48,17 @@ def xla_for_x(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     The native order is that of `xla`. XLA on a CPU brings a convolution into it only in the outermost computation; in
     the body of a loop any other order takes a loop over single numbers, a hundred times slower.
     """
-    taps = tuple(range(len(window.size)))
-    turned = jnp.swapaxes(jax.lax.rev(kernel, taps), -1, -2)  # which is how the gradient takes it
-    return xla(x, jax.lax.rev(turned, taps), window, ("NHWC", "HWOI", "NHWC"))
+    *taps, inputs, outputs = range(kernel.ndim)
+    turned = jax.lax.rev(kernel, taps)  # and with inputs and outputs exchanged is the kernel of the gradient
+    if window.groups == 1:
+        turned = jax.lax.transpose(turned, (*taps, outputs, inputs))
+        return xla(x, jax.lax.rev(turned, taps), window, ("NHWC", "HWOI", "NHWC"))
+    turned = turned.reshape(*kernel.shape[:-1], window.groups, kernel.shape[-1] // window.groups)
+    turned = jax.lax.transpose(turned, (*taps, outputs + 1, outputs, inputs))
+    turned = jax.lax.optimization_barrier(turned)  # or oneDNN gets the reversal to do, which it does not in groups
+    mirrored = jax.lax.transpose(jax.lax.rev(turned, taps), (*taps, outputs, inputs, outputs + 1))
+    mirrored = mirrored.reshape(*window.size, kernel.shape[-1], kernel.shape[-2])
+    return xla(x, mirrored, window, ("NHWC", "HWOI", "NHWC"))
 
 
 def xla_for_kernel(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -51,8 +66,7 @@ def xla_for_kernel(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array
 
     The barriers keep what made x, and the gradient of y, out of the loops that transpose them.
     """
-    x = jnp.swapaxes(jax.lax.optimization_barrier(x), 0, -1)
-    return _batch_as_channels(x, kernel, window)
+    return _batch_as_channels(_channels_as_batch(x, window.groups), kernel, window)
 
 
 def xla_cropped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -62,14 +76,24 @@ def xla_cropped(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """
     wide = replace(window, padding=tuple((low + 1, high + 1) for low, high in window.padding))
     crop = replace(window, padding=((-1, -1),) * len(window.size), input_dilation=(1,) * len(window.size))
-    x = wide.pad(jnp.swapaxes(jax.lax.optimization_barrier(x), 0, -1))
+    x = wide.pad(_channels_as_batch(x, window.groups))
     return _batch_as_channels(jax.lax.optimization_barrier(x), kernel, crop)
 
 
+def _channels_as_batch(x: jax.Array, groups: int) -> jax.Array:
+    """`[batch, *spatial, in]` as `[in/groups, *spatial, groups * batch]`."""
+    batch, *space, channels = range(x.ndim)
+    shape = x.shape[:-1]
+    x = jax.lax.optimization_barrier(x).reshape(*shape, groups, x.shape[-1] // groups)
+    x = jax.lax.transpose(x, (channels + 1, *space, channels, batch))
+    return x.reshape(*x.shape[:-2], groups * shape[0])
+
+
 def _batch_as_channels(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """XLA's convolution of an image `[in, *spatial, batch]`."""
-    y = xla(x, jnp.moveaxis(kernel, -2, 0), window, ("CHWN", "IHWO", "HWNC"))
-    return jax.lax.optimization_barrier(jnp.moveaxis(y, -2, 0))
+    """XLA's convolution of an image `[in/groups, *spatial, groups * batch]`."""
+    *space, inner, last = range(x.ndim)
+    y = xla(x, jax.lax.transpose(kernel, (inner, *space, last)), window, ("CHWN", "IHWO", "HWNC"), groups_of="batch")
+    return jax.lax.optimization_barrier(jax.lax.transpose(y, (inner, *space, last)))
 
 
 def matmul(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
@@ -94,7 +118,7 @@ def im2col(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     x, groups = window.pad(x), window.groups
     taps = [window.tap(x, offset) for offset in np.ndindex(*window.size)]  # each [batch, *output, in]
     if groups == 1:
-        return _channels(jnp.concatenate(taps, -1), kernel.reshape(-1, kernel.shape[-1]))
+        return _channels(jax.lax.concatenate(taps, x.ndim - 1), kernel.reshape(-1, kernel.shape[-1]))
     grouped = jnp.stack([tap.reshape(*tap.shape[:-1], groups, kernel.shape[-2]) for tap in taps], -2)
     patches = grouped.reshape(*taps[0].shape[:-1], len(taps) * x.shape[-1])  # [..., groups * taps * in/groups]
     return _channels(patches, kernel.reshape(-1, kernel.shape[-1]), groups)
@@ -105,31 +129,60 @@ def toeplitz(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
 
     It multiplies with the zeros outside of the band, and fills the matrix unit where the channels are too few to.
     """
-    x = window.pad(x)
-    batch, height, width, channels = x.shape
-    (taps, along), (_, stride), (_, dilation) = window.size, window.strides, window.kernel_dilation
-    columns = (width - window.span[1]) // stride + 1
-    band = np.zeros((along, width, columns))  # [tap, input column, output column]: does the tap see it?
-    for tap in range(along):
-        band[tap, tap * dilation + np.arange(columns) * stride, np.arange(columns)] = 1
-    matrix = jnp.einsum("jab,ijco->iacbo", jnp.asarray(band, kernel.dtype), kernel)
+    columns, features = window.output(x.shape[1:3])[1], kernel.shape[-1]
+    matrix = _shifted(kernel, window, columns)
+    taps, width, channels = matrix.shape[:3]
+    matrix = matrix.reshape(taps, width * channels, columns * features)
+    x = jax.lax.slice_in_dim(window.pad(x), 0, width, axis=2)
     rows = Window((taps,), window.strides[:1], ((0, 0),), (1,), window.kernel_dilation[:1])
-    matrix = matrix.reshape(taps, width * channels, columns * kernel.shape[-1])
-    y = xla_for_x(x.reshape(batch, height, width * channels), matrix, rows)
-    return y.reshape(batch, y.shape[1], columns, kernel.shape[-1])
+    y = xla_for_x(x.reshape(*x.shape[:2], width * channels), matrix, rows)
+    return y.reshape(*y.shape[:2], columns, features)
 
 
-def split(x: jax.Array, kernel: jax.Array, window: Window, form: Form = xla) -> jax.Array:
-    """One convolution of the given form for each group of channels."""
-    alone = Window(window.size, window.strides, window.padding, window.input_dilation, window.kernel_dilation)
-    groups = zip(jnp.split(x, window.groups, -1), jnp.split(kernel, window.groups, -1), strict=True)
-    return jnp.concatenate([form(*group, alone) for group in groups], -1)
+def four_columns(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """`toeplitz` for rows that are long: XLA's convolution that steps four columns and computes them as channels."""
+    columns, features = window.output(x.shape[1:3])[1], kernel.shape[-1]
+    blocks, stride = -(-columns // 4), window.strides[1]
+    wide = _shifted(kernel, window, 4)
+    wide = wide.reshape(*wide.shape[:3], 4 * features)
+    rows, (left, right) = window.padding
+    by_four = replace(
+        window,
+        size=wide.shape[:2],
+        strides=(window.strides[0], 4 * stride),
+        padding=(rows, (left, right + (4 * blocks - columns) * stride)),
+        kernel_dilation=(window.kernel_dilation[0], 1),
+    )
+    y = xla(x, wide, by_four)
+    return jax.lax.slice_in_dim(y.reshape(*y.shape[:2], 4 * blocks, features), 0, columns, axis=2)
+
+
+def _shifted(kernel: jax.Array, window: Window, columns: int) -> jax.Array:
+    """The kernel once for each of some neighbouring columns, in its place among zeros: `[h, w', in, columns, out]`."""
+    (taps, _, channels, features), stride = kernel.shape, window.strides[1]
+    width = window.span[1] + (columns - 1) * stride
+    # Copies, each `stride` longer than the row that it stands in, so that each row finds its copy that much further on.
+    none = (0, 0, 0)
+    zeros = (0, width + stride - window.span[1], window.kernel_dilation[1] - 1)
+    kernel = jax.lax.pad(kernel, np.zeros((), kernel.dtype), (none, zeros, none, none))
+    copies = jax.lax.broadcast_in_dim(kernel, (taps, columns, width + stride, channels, features), (0, 2, 3, 4))
+    copies = copies.reshape(taps, columns * (width + stride), channels, features)
+    copies = jax.lax.slice_in_dim(copies, 0, columns * width, axis=1).reshape(taps, columns, width, channels, features)
+    return jax.lax.transpose(copies, (0, 2, 3, 1, 4))
+
+
+def block_diagonal(x: jax.Array, kernel: jax.Array, window: Window, form: Form = xla) -> jax.Array:
+    """One convolution of all channels with zeros in its kernel between the groups: more products, but fast ones."""
+    (*size, inputs, features), groups = kernel.shape, window.groups
+    diagonal = np.eye(groups, dtype=kernel.dtype).reshape(*(1 for _ in size), groups, 1, groups, 1)
+    blocks = kernel.reshape(*size, 1, inputs, groups, features // groups) * diagonal
+    return form(x, blocks.reshape(*size, groups * inputs, features), replace(window, groups=1))
 
 
 def _channels(x: jax.Array, matrix: jax.Array, groups: int = 1, dtype: jnp.dtype | None = None) -> jax.Array:
     """`[..., in]` times `[in/groups, out]`, group by group."""
     if groups == 1:  # as a matrix: XLA transposes the operands of a product with more axes, and multiplies slower
-        y = jnp.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), matrix, preferred_element_type=dtype)
+        y = jax.lax.dot(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), matrix, preferred_element_type=dtype)
         return y.reshape(*x.shape[:-1], matrix.shape[-1])
     width, features = matrix.shape
     y = jnp.einsum(
@@ -150,9 +203,9 @@ FORMS: Mapping[str, Form] = {
     "shift": shift,
     "im2col": im2col,
     "toeplitz": toeplitz,
-    "split": split,
-    "split_for_x": partial(split, form=xla_for_x),
-    "split_for_kernel": partial(split, form=xla_for_kernel),
+    "four_columns": four_columns,
+    "block_diagonal": block_diagonal,
+    "block_diagonal_for_x": partial(block_diagonal, form=xla_for_x),
 }
 
 
@@ -177,8 +230,8 @@ def refusal(implementation: str, window: Window) -> str | None:
     """Why a form cannot do a case; None where it can."""
     if implementation == "matmul" and set(window.size) != {1}:
         return f"a matrix product over channels needs a kernel of one pixel, got {list(window.size)}"
-    if implementation == "toeplitz" and len(window.size) != 2:
+    if implementation in ("toeplitz", "four_columns") and len(window.size) != 2:
         return f"it is written for 2 spatial axes, got {len(window.size)}"
-    if implementation == "toeplitz" and window.groups != 1:
+    if implementation in ("toeplitz", "four_columns") and window.groups != 1:
         return f"it is written for one group of channels, got {window.groups}"
     return None

@@ -53,11 +53,14 @@ def xla_for_x(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     if window.groups == 1:
         turned = jax.lax.transpose(turned, (*taps, outputs, inputs))
         return xla(x, jax.lax.rev(turned, taps), window, ("NHWC", "HWOI", "NHWC"))
-    turned = turned.reshape(*kernel.shape[:-1], window.groups, kernel.shape[-1] // window.groups)
+    channels, features = kernel.shape[-2], kernel.shape[-1] // window.groups
+    turned = turned.reshape(*window.size, channels, window.groups, features)
     turned = jax.lax.transpose(turned, (*taps, outputs + 1, outputs, inputs))
+    turned = turned.reshape(*window.size, features, window.groups * channels)
     turned = jax.lax.optimization_barrier(turned)  # or oneDNN gets the reversal to do, which it does not in groups
-    mirrored = jax.lax.transpose(jax.lax.rev(turned, taps), (*taps, outputs, inputs, outputs + 1))
-    mirrored = mirrored.reshape(*window.size, kernel.shape[-1], kernel.shape[-2])
+    mirrored = jax.lax.rev(turned, taps).reshape(*window.size, features, window.groups, channels)
+    mirrored = jax.lax.transpose(mirrored, (*taps, outputs, inputs, outputs + 1))
+    mirrored = mirrored.reshape(*window.size, window.groups * features, channels)
     return xla(x, mirrored, window, ("NHWC", "HWOI", "NHWC"))
 
 

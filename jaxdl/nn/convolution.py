@@ -104,12 +104,12 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     than one channel. Other than two spatial axes and other types are of the last row too.
 
     Few is 1 to 6 channels to at most 16, with strides of 1, narrow an output of at most 16 columns under a kernel of at
-    least 25 taps; many is 128 input channels or more, tiny an output of at most 36 pixels. Kernels of more than 64 taps
-    are left to XLA. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 and 12 x 12 if not said otherwise; 5 x 5:
-    batch 256 (`benchmarks/convolution.py`). No row takes more than 1.5 times as long to compile as Flax's layer
-    (`benchmarks/compile_time.py`): a form that runs faster but takes longer to compile, such as "shift" for depthwise
-    convolutions, is to be named. In the body of a loop, such as `lax.scan`, the gradients that JAX makes of XLA's own
-    convolution take a hundred times as long on a CPU; no row does.
+    least 25 taps; many is 128 input channels or more, tiny an output of at most 36 pixels (16 with oneDNN) under at
+    most 9 taps. Kernels of more than 64 taps are left to XLA. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3
+    and 12 x 12 if not said otherwise; 5 x 5: batch 256 (`benchmarks/convolution.py`). No row takes more than 1.5 times
+    as long to compile as Flax's layer (`benchmarks/compile_time.py`): a form that runs faster but takes longer to
+    compile, such as "shift" for depthwise convolutions, is to be named. In the body of a loop, such as `lax.scan`, the
+    gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
     """
     onednn = dtype == jnp.float32 and cpu.convolutions_by_onednn()
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
@@ -134,7 +134,7 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
             return replace(otherwise, output="four_columns")
         if channels > 1 and columns <= 16 and math.prod(window.size) >= 25:
             return replace(otherwise, input_gradient="toeplitz")
-    if channels >= 128 and rows * columns <= 36:
+    if channels >= 128 and rows * columns <= (16 if onednn else 36) and math.prod(window.size) <= 9:
         return replace(otherwise, input_gradient="im2col")
     return otherwise
 

@@ -224,6 +224,14 @@ def test_a_kernel_wider_than_the_image_is_left_to_xla():
     assert choose((8, 6, 6, 1), (5, 5, 1, 8), window, jnp.float32) == XLA_IN_ORDER
 
 
+@pytest.mark.parametrize(("pixels", "taps", "onednn", "wins"), [(6, 3, 0, 1), (7, 3, 0, 0), (6, 5, 0, 0), (6, 3, 1, 0)])
+def test_patches_are_for_tiny_images_and_kernels(monkeypatch, pixels, taps, onednn, wins):
+    monkeypatch.setattr("jaxdl.cpu.convolutions_by_onednn", lambda: bool(onednn))
+    window = make_window((pixels, pixels), (taps, taps), padding="SAME")
+    choice = choose((8, pixels, pixels, 128), (taps, taps, 128, 8), window, jnp.float32)
+    assert choice.input_gradient == ("im2col" if wins else "xla_for_x")
+
+
 def test_zeros_between_groups_are_for_few_channels():
     """Their products grow with the square of the channels."""
     window = make_window((6, 6), (3, 3), groups=8)

@@ -105,11 +105,12 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
 
     Few is 1 to 6 channels to at most 16, with strides of 1, narrow an output of at most 16 columns under a kernel of at
     least 25 taps; many is 128 input channels or more, tiny an output of at most 36 pixels (16 with oneDNN) under at
-    most 9 taps. Kernels of more than 64 taps are left to XLA. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3
-    and 12 x 12 if not said otherwise; 5 x 5: batch 256 (`benchmarks/convolution.py`). No row takes more than 1.5 times
-    as long to compile as Flax's layer (`benchmarks/compile_time.py`): a form that runs faster but takes longer to
-    compile, such as "shift" for depthwise convolutions, is to be named. In the body of a loop, such as `lax.scan`, the
-    gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
+    most 9 taps. Kernels of more than 64 taps are left to XLA, and those that would be larger than their image, with
+    which XLA exchanges them: up to 70 times slower. Milliseconds with jax 0.12 on two cores, batch 32, 3 x 3 and
+    12 x 12 if not said otherwise; 5 x 5: batch 256 (`benchmarks/convolution.py`). A row takes at most 1.5 times as long
+    to compile as Flax's layer, in the middle of its samples (`benchmarks/compile_time.py`): a form that runs faster but
+    takes longer to compile, such as "shift" for depthwise convolutions, is to be named. In the body of a loop, such as
+    `lax.scan`, the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
     """
     onednn = dtype == jnp.float32 and cpu.convolutions_by_onednn()
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
@@ -128,11 +129,11 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     if window.strides != (1, 1) or not small:
         return otherwise
     rows, columns = window.output(x_shape[1:3])
-    (height, _), (_, width) = window.size, window.span
+    height, width = window.span
     if channels <= 6 and features <= 16 and window.input_dilation == (1, 1):
         if channels == 1 and not onednn and height * (width + 3) <= math.prod(x_shape[1:3]):
             return replace(otherwise, output="four_columns")
-        if channels > 1 and columns <= 16 and math.prod(window.size) >= 25:
+        if channels > 1 and columns <= 16 and rows >= height and math.prod(window.size) >= 25:
             return replace(otherwise, input_gradient="toeplitz")
     if channels >= 128 and rows * columns <= (16 if onednn else 36) and math.prod(window.size) <= 9:
         return replace(otherwise, input_gradient="im2col")

@@ -218,10 +218,13 @@ def test_gradients_are_convolutions_in_native_order(x, kernel, options, convolut
     assert all(native.fullmatch(order) for order in orders), orders
 
 
-def test_a_kernel_wider_than_the_image_is_left_to_xla():
-    """XLA exchanges them, and then takes forty times as long."""
-    window = make_window((6, 6), (5, 5), padding=2)
-    assert choose((8, 6, 6, 1), (5, 5, 1, 8), window, jnp.float32) == XLA_IN_ORDER
+@pytest.mark.parametrize(("image", "channels", "padding"), [((6, 6), 1, 2), ((8, 20), 6, 0)])
+def test_a_form_whose_kernel_is_larger_than_its_image_is_left_to_xla(image, channels, padding):
+    """XLA exchanges them, and then takes up to 70 times as long: four shifted copies in a row, or taps over rows."""
+    for more, wins in ((0, False), (1, True)):  # one row more suffices
+        shape = (image[0] + more, image[1])
+        window = make_window(shape, (5, 5), padding=padding)
+        assert (choose((8, *shape, channels), (5, 5, channels, 8), window, jnp.float32) != XLA_IN_ORDER) == wins
 
 
 @pytest.mark.parametrize(("pixels", "taps", "onednn", "wins"), [(6, 3, 0, 1), (7, 3, 0, 0), (6, 5, 0, 0), (6, 3, 1, 0)])

@@ -110,7 +110,7 @@ def choose(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], window: Wind
     12 x 12 if not said otherwise; 5 x 5: batch 256 (`benchmarks/convolution.py`). A row takes at most 1.5 times as long
     to compile as Flax's layer, in the middle of its samples (`benchmarks/compile_time.py`): a form that runs faster but
     takes longer to compile, such as "shift" for depthwise convolutions, is to be named. In the body of a loop, such as
-    `lax.scan`, the gradients that JAX makes of XLA's own convolution take a hundred times as long on a CPU; no row does.
+    `lax.scan`, the gradients that JAX makes of XLA's own convolution take a hundred times as long; no row does.
     """
     onednn = dtype == jnp.float32 and cpu.convolutions_by_onednn()
     if len(window.size) != 2 or dtype not in (jnp.float32, jnp.float64):
